@@ -1,0 +1,158 @@
+"""The strict argument decoder: a method's arguments are a struct, and a request fits it or is refused.
+
+Checks run in the order of the contract: the body as a whole, unknown arguments, then each argument in
+the order the struct declares them. Types are strict: ``0``, ``1`` and ``"true"`` are no booleans.
+An argument whose field has a default is optional, and null stands for its absence.
+"""
+
+import difflib
+import functools
+from collections.abc import Iterator
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from marketplace.errors import (
+    EmptyArgument,
+    InvalidArgument,
+    MalformedBody,
+    MissingArgument,
+    NotAnObject,
+    NullArgument,
+    UnsupportedType,
+)
+
+__all__ = ["Argument", "decode_body", "decode_query", "describe"]
+
+Arguments = TypeVar("Arguments", bound=msgspec.Struct)
+
+_json = msgspec.json.Decoder()
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """One argument of a method as a caller sees it; ``type`` is a type name of JSON Schema."""
+
+    name: str
+    type: str
+    required: bool
+
+
+# Looking the fields up costs as much as decoding them.
+_fields = functools.lru_cache(maxsize=256)(msgspec.structs.fields)
+
+
+def describe(struct: type[msgspec.Struct]) -> list[Argument]:
+    """List the arguments that ``struct`` takes, in documented order."""
+    properties = msgspec.json.schema_components([struct])[1][struct.__name__]["properties"]
+    return [
+        Argument(field.encode_name, _json_type(properties[field.encode_name]), field.required)
+        for field in _fields(struct)
+    ]
+
+
+def _json_type(schema: dict[str, Any]) -> str:
+    for choice in schema.get("anyOf", [schema]):
+        if (name := choice.get("type", "object")) != "null":
+            return str(name)
+    return "null"
+
+
+def decode_body(body: bytes, content_type: str, struct: type[Arguments]) -> Arguments:
+    """Decode a request body into ``struct``; no body at all means no arguments.
+
+    Without a JSON ``content_type`` a body that parses as a JSON object is the arguments too, because
+    that is how the official client sends some of its calls.
+
+    Raises:
+        InvalidArgument: or the kind of it that names what is wrong.
+
+    """
+    if not body:
+        return _convert({}, struct)  # some clients announce a type for nothing
+    media_type = content_type.partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    if media_type and not is_json and not media_type.startswith("text/"):
+        raise UnsupportedType("send application/json", type=media_type)
+    value = _parse(body)
+    if not isinstance(value, dict):
+        if is_json:
+            raise NotAnObject('send an object, such as {"name": "value"}')
+        raise MalformedBody("expected a JSON object")
+    _refuse_unknown(value, struct)
+    return _convert(value, struct)
+
+
+def decode_query(query: bytes, struct: type[Arguments]) -> Arguments:
+    """Decode a query string into ``struct``; parameters that it does not know are ignored.
+
+    Raises:
+        InvalidArgument: or the kind of it that names what is wrong.
+
+    """
+    known = {field.encode_name for field in _fields(struct)}
+    values: dict[str, str] = {}
+    for name, value in _pairs(query):
+        if name not in known:
+            continue
+        if name in values:
+            raise InvalidArgument("given more than once", parameter=name)
+        values[name] = value
+    return _convert(values, struct, strict=False)
+
+
+def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        try:
+            yield _unquote(name), _unquote(value)
+        except UnicodeDecodeError as error:
+            raise MalformedBody("the query is not UTF-8") from error
+
+
+def _unquote(text: bytes) -> str:
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode()
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return _json.decode(body)
+    except RecursionError as error:
+        raise MalformedBody("nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedBody(str(error)) from error
+
+
+def _refuse_unknown(values: dict[str, Any], struct: type[msgspec.Struct]) -> None:
+    known = {field.encode_name.lower(): field.encode_name for field in _fields(struct)}
+    for name in values:
+        if name not in known.values():
+            details = {"parameter": name[:100]}
+            if similar := difflib.get_close_matches(name.lower(), known, n=1):
+                details["didYouMean"] = known[similar[0]]
+            raise InvalidArgument("the method has no such argument", **details)  # type: ignore[arg-type]
+
+
+def _convert(values: dict[str, Any], struct: type[Arguments], *, strict: bool = True) -> Arguments:
+    converted = {}
+    for field in _fields(struct):
+        value = values.get(field.encode_name)
+        if value is None:
+            if field.required:
+                absent = field.encode_name not in values
+                raise (MissingArgument if absent else NullArgument)(parameter=field.encode_name)
+            continue
+        converted[field.name] = _check(value, field, strict=strict)
+    return struct(**converted)
+
+
+def _check(value: Any, field: msgspec.structs.FieldInfo, *, strict: bool) -> Any:
+    if isinstance(value, str):
+        if not value.strip():
+            raise EmptyArgument(parameter=field.encode_name)
+        if "\0" in value:
+            raise InvalidArgument("contains a NUL character", parameter=field.encode_name)
+    try:
+        return msgspec.convert(value, field.type, strict=strict)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(str(error), parameter=field.encode_name) from error

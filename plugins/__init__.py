@@ -1,0 +1,1 @@
+"""The plugins of the products that come with the marketplace."""

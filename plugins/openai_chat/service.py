@@ -1,0 +1,112 @@
+"""The OpenAI service: its configuration and its wiring."""
+
+import re
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import msgspec
+from litestar import Router
+
+from marketplace import Host, InvalidArgument, Service
+from plugins.openai_chat.chat import Chat
+from plugins.openai_chat.completions import ChatCompletions, Upstream
+from plugins.openai_chat.practice import PRACTICE, practice_server
+from plugins.openai_chat.routes import routes
+from plugins.openai_chat.stores import CachedSessions, TableSessions
+
+__all__ = ["OpenAI", "OpenAIConfiguration"]
+
+Word = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class OpenAIConfiguration(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The answers to the configuration items; times are in seconds."""
+
+    api_key: Word
+    model: Word
+    base_url: str
+    session_ttl: Seconds
+    timeout: Seconds
+    organization: Word | None = None
+    project: Word | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail later, and misleadingly.
+
+        Raises:
+            InvalidArgument: with the item's name as ``parameter``.
+
+        """
+        if not re.fullmatch(r"[\x21-\x7e]+", self.api_key):
+            raise InvalidArgument("a key has no spaces, line breaks or accented letters", parameter="apiKey")
+        if self.base_url != PRACTICE and not re.match(r"https?://[^/\s]+", self.base_url):
+            raise InvalidArgument(
+                "expected an address such as https://api.openai.com/v1", parameter="baseUrl"
+            )
+
+    def __repr__(self) -> str:
+        return f"OpenAIConfiguration(model={self.model!r}, base_url={self.base_url!r}, api_key=...)"
+
+
+class OpenAI(Service[OpenAIConfiguration]):
+    """ChatGPT conversations behind three REST calls."""
+
+    name = "OpenAI"
+    Configuration = OpenAIConfiguration
+
+    def __init__(self, configuration: OpenAIConfiguration, host: Host) -> None:
+        super().__init__(configuration, host)
+        self._open = AsyncExitStack()
+
+    @classmethod
+    async def check(cls, configuration: OpenAIConfiguration) -> None:
+        """Try the key and the model by listing the upstream's models; see `Service.check`."""
+        async with AsyncExitStack() as stack:
+            completions = await _connect(configuration, stack)
+            models = await completions.models()
+            if models and configuration.model not in models:
+                raise InvalidArgument(
+                    f"{configuration.model} is not among the models of this key: {_some(models)}",
+                    parameter="model",
+                )
+
+    async def start(self) -> None:
+        """Connect to the upstream."""
+        configuration = self.configuration
+        self._chat = Chat(
+            configuration.model,
+            await _connect(configuration, self._open),
+            cached=CachedSessions(self.host.cache, ttl=configuration.session_ttl, turn=configuration.timeout),
+            persisted=TableSessions(self.host.database),
+        )
+
+    async def close(self) -> None:
+        """Close the connections to the upstream."""
+        await self._open.aclose()
+
+    def router(self) -> Router:
+        """Return the three routes."""
+        return routes(self._chat)
+
+
+async def _connect(configuration: OpenAIConfiguration, stack: AsyncExitStack) -> ChatCompletions:
+    base_url = configuration.base_url
+    if base_url == PRACTICE:
+        base_url = await stack.enter_async_context(practice_server())
+    upstream = Upstream(
+        base_url=base_url,
+        api_key=configuration.api_key,
+        organization=configuration.organization,
+        project=configuration.project,
+        model=configuration.model,
+        timeout=configuration.timeout,
+    )
+    completions = ChatCompletions(upstream)
+    stack.push_async_callback(completions.close)
+    return completions
+
+
+def _some(models: list[str], most: int = 20) -> str:
+    shown = ", ".join(sorted(models)[:most])
+    return f"{shown} and {len(models) - most} more" if len(models) > most else shown

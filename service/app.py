@@ -1,0 +1,152 @@
+"""The one place where everything is put together: settings, facilities, services, and the application."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litestar import Litestar, Request, Response, get
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend
+
+from marketplace.errors import InvalidArgument, ServiceError, Unavailable
+from marketplace.installs import Installs
+from marketplace.interfaces import Host
+from marketplace.manifest import Manifest
+from service.cache import MemoryCache
+from service.database import SQLiteDatabase
+from service.edge import Edge
+from service.errors import MethodNotFound, ServiceNotFound, WrongVerb, answer_to
+from service.services import SERVICES, RunningService, ServiceInfo, start_service
+from service.settings import Settings
+
+__all__ = ["Application"]
+
+log = logging.getLogger("marketplace.host")
+
+
+class Application:
+    """The host as an ASGI application; its services live from the start of its lifespan to the end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        installs: Installs,
+        manifest: Manifest,
+        on_ready: Callable[[Sequence[RunningService]], None] = lambda services: None,
+    ) -> None:
+        self._settings = settings
+        self._installs = installs
+        self._manifest = manifest
+        self._on_ready = on_ready
+        self._services: list[RunningService] = []
+        self._cache = MemoryCache(limit=settings.cache_limit)
+        self._database = SQLiteDatabase(settings.database)
+
+    async def __call__(self, scope: HTTPScope | LifeSpanScope, receive: Any, send: Any) -> None:
+        """Answer the server."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._edge(scope, receive, send)
+
+    async def open(self) -> None:
+        """Start what is installed."""
+        host = Host(self._cache, self._database)
+        installs = self._installs.load().values()
+        self._services = list(
+            await asyncio.gather(*(start_service(i, self._manifest, host) for i in installs))
+        )
+        self._edge = Edge(_build(self._services), self._settings)
+
+    async def close(self) -> None:
+        """Close what `open` started, services before what they were lent."""
+        await asyncio.gather(*(service.close() for service in self._services))
+        await self._cache.close()
+        await self._database.close()
+
+    async def _live(self, receive: LifeSpanReceive, send: LifeSpanSend) -> None:
+        await receive()
+        try:
+            await self.open()
+        except Exception as error:
+            log.exception("The host did not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        _settle_memory()
+        self._on_ready(self._services)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _settle_memory() -> None:
+    """Let the garbage collector pass over what has been loaded and stays; saves a tenth of a request."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _build(services: Sequence[RunningService]) -> Litestar:
+    listing = [service.info for service in services]
+
+    @get(SERVICES)
+    async def list_services() -> list[ServiceInfo]:
+        return listing
+
+    errors = _Errors({info.name: info for info in listing})
+    return Litestar(
+        [list_services, *(service.router for service in services if service.router)],
+        exception_handlers={HTTPException: errors.of_litestar, Exception: errors.of_service},
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=None,  # the edge has bounded it
+    )
+
+
+class _Errors:
+    """Turns what handlers and Litestar raise into answers of the contract."""
+
+    def __init__(self, services: dict[str, ServiceInfo]) -> None:
+        self._services = services
+
+    def of_litestar(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        """Answer what Litestar raises before a handler runs."""
+        if isinstance(error, NotFoundException):
+            return self.of_service(request, self._not_found(request.url.path))
+        if isinstance(error, MethodNotAllowedException):
+            return self.of_service(request, WrongVerb(), error.headers)
+        if error.status_code < 500:
+            return self.of_service(request, InvalidArgument(error.detail, parameter=""))
+        return self.of_service(request, error)
+
+    def of_service(
+        self,
+        request: Request[Any, Any, Any],
+        error: Exception,
+        headers: dict[str, str] | None = None,
+    ) -> Response[bytes]:
+        """Answer what a handler raises."""
+        answer = answer_to(error, headers)
+        if not isinstance(error, ServiceError):
+            log.error("Internal error", exc_info=error)
+        elif error.__cause__ and answer.status >= 500:
+            log.warning("%s: %r", error, error.__cause__)
+        return Response(answer.body, status_code=answer.status, headers=answer.headers)
+
+    def _not_found(self, path: str) -> ServiceError:
+        name, _, _ = path.removeprefix(f"{SERVICES}/").partition("/")
+        if not path.startswith(f"{SERVICES}/"):
+            return MethodNotFound()
+        if (info := self._services.get(name)) is None:
+            return ServiceNotFound()
+        if info.state == "ok":
+            return MethodNotFound()
+        return Unavailable(
+            f"{name} failed to start. {info.reason}",
+            source="host",
+            reason="not_started",
+            retry_after=30,
+        )

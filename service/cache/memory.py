@@ -1,0 +1,128 @@
+"""The cache in the memory of this process."""
+
+import asyncio
+import heapq
+from collections.abc import Sequence
+
+from marketplace.errors import OutOfSpace
+
+__all__ = ["MemoryCache"]
+
+OVERHEAD = 200
+"""Bytes an entry or a key costs beyond its content, roughly."""
+
+
+class _Kept:
+    __slots__ = ("entries", "expires", "size")
+
+    def __init__(self, expires: float) -> None:
+        self.entries: list[bytes] = []
+        self.expires = expires
+        self.size = OVERHEAD
+
+    def add(self, entries: Sequence[bytes]) -> int:
+        self.entries.extend(entries)
+        added = sum(map(len, entries)) + OVERHEAD * len(entries)
+        self.size += added
+        return added
+
+
+class MemoryCache:
+    """Entries in a dictionary of this process: bounded in bytes, and really gone when their time is over.
+
+    What still lives is never evicted; a full cache refuses new entries instead. An append whose room was
+    asked for beforehand always succeeds, so ``limit`` may be passed by what is under way at one time.
+    Belongs to one event loop.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._kept: dict[str, _Kept] = {}
+        # One pair a key, with the earliest time it can expire at; a slid one is put back when popped.
+        self._expiring: list[tuple[float, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes are held, roughly."""
+        return self._size
+
+    async def create(self, key: str, entries: Sequence[bytes], *, ttl: float) -> None:
+        """Keep ``entries`` under a new ``key``; see `marketplace.Cache.create`."""
+        self._make_room(sum(map(len, entries)) + OVERHEAD * (1 + len(entries)))
+        kept = _Kept(self._now() + ttl)
+        self._kept[key] = kept
+        self._size += OVERHEAD + kept.add(entries)
+        heapq.heappush(self._expiring, (kept.expires, key))
+        self._wake_at_next_expiry()
+
+    async def read(self, key: str, *, ttl: float, room: int = 0) -> list[bytes] | None:
+        """Return the entries under ``key``; see `marketplace.Cache.read`."""
+        kept = self._living(key)
+        if kept is None:
+            return None
+        if room:
+            self._make_room(room)
+        self._slide(kept, ttl)
+        return list(kept.entries)
+
+    async def append(self, key: str, entries: Sequence[bytes], *, length: int, ttl: float) -> bool:
+        """Append ``entries`` if there are ``length``; see `marketplace.Cache.append`."""
+        kept = self._living(key)
+        if kept is None or len(kept.entries) != length:
+            return False
+        self._size += kept.add(entries)
+        self._slide(kept, ttl)
+        return True
+
+    async def close(self) -> None:
+        """Forget everything."""
+        if self._timer:
+            self._timer.cancel()
+        self._kept.clear()
+        self._expiring.clear()
+        self._size = 0
+
+    def _living(self, key: str) -> _Kept | None:
+        kept = self._kept.get(key)
+        return kept if kept and kept.expires > self._now() else None
+
+    def _slide(self, kept: _Kept, ttl: float) -> None:
+        kept.expires = self._now() + ttl
+
+    def _make_room(self, size: int) -> None:
+        if self._size + size > self._limit:
+            self._forget_expired()
+        if self._size + size > self._limit:
+            soonest = min((kept.expires for kept in self._kept.values()), default=self._now())
+            raise OutOfSpace(
+                "the cache is full of living sessions",
+                source="host",
+                reason="cache_full",
+                retry_after=soonest - self._now(),
+            )
+
+    def _forget_expired(self) -> None:
+        now = self._now()
+        while self._expiring and self._expiring[0][0] <= now:
+            _, key = heapq.heappop(self._expiring)
+            kept = self._kept[key]
+            if kept.expires > now:
+                heapq.heappush(self._expiring, (kept.expires, key))
+            else:
+                self._size -= self._kept.pop(key).size
+        self._timer = None
+        self._wake_at_next_expiry()
+
+    def _wake_at_next_expiry(self) -> None:
+        if not self._expiring:
+            return
+        soonest = self._expiring[0][0]
+        if self._timer is None or self._timer.when() > soonest:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(soonest, self._forget_expired)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,141 @@
+"""A fake OpenAI: a real HTTP server on loopback, for tests and the benchmark.
+
+It replies to every conversation, keeps what it was asked, and misbehaves when a prompt tells it to::
+
+    upstream.behaviours["be slow"] = slow(5)
+
+makes the upstream take five seconds for the prompt "be slow".
+"""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+
+__all__ = ["KEY", "Behaviour", "FakeUpstream", "answering", "cut_off", "garbled", "refusing", "slow"]
+
+KEY = "sk-test-0123456789abcdef"
+"""The key that the fake accepts."""
+
+Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class FakeUpstream:
+    """What the server has been asked, and how it is to behave."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.models = ["gpt-3.5-turbo", "gpt-4o"]
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.behaviours: dict[str, Behaviour] = {}
+        self.listing: Behaviour | None = None
+
+    @contextmanager
+    def serving(self) -> Iterator["FakeUpstream"]:
+        """Serve on a free port until the block ends."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="upstream")
+        thread.start()
+        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0)
+        try:
+            asyncio.run_coroutine_threadsafe(self._start(runner), loop).result()
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def prompts(self) -> list[str]:
+        """Return the prompts of all completions asked for, in order."""
+        return [request["messages"][-1]["content"] for request in self.requests]
+
+    def _application(self) -> web.Application:
+        application = web.Application(client_max_size=2**30)
+        application.router.add_get("/v1/models", self._list_models)
+        application.router.add_post("/v1/chat/completions", self._complete)
+        return application
+
+    async def _start(self, runner: web.AppRunner) -> None:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0]
+        self.url = f"http://{host}:{port}/v1"
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        if self.listing:
+            return await self.listing(request)
+        if request.headers["Authorization"] != f"Bearer {KEY}":
+            return _error(401, "Incorrect API key provided.", "invalid_api_key")
+        return web.json_response({"object": "list", "data": [{"id": model} for model in self.models]})
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        self.requests.append(asked)
+        self.headers.append(request.headers)
+        prompt = asked["messages"][-1]["content"]
+        if prompt in self.behaviours:
+            return await self.behaviours[prompt](request)
+        return _completion({"content": f"{prompt}?"})
+
+
+def _completion(message: dict[str, Any]) -> web.Response:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    return web.json_response({"object": "chat.completion", "model": "echoed-0613", "choices": [choice]})
+
+
+def _error(status: int, message: str, code: str | None, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = {"error": {"message": message, "type": code, "code": code, "param": None}}
+    return web.json_response(body, status=status, headers={"x-request-id": "req_fake", **(headers or {})})
+
+
+def answering(message: dict[str, Any]) -> Behaviour:
+    """Reply with ``message``, such as ``{"content": ""}``."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        return _completion(message)
+
+    return behave
+
+
+def refusing(status: int, message: str = "No.", code: str | None = None, **headers: str) -> Behaviour:
+    """Answer with an error in OpenAI's shape; ``Retry_After`` becomes the header ``Retry-After``."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return _error(status, message, code, named)
+
+    return behave
+
+
+def garbled(body: bytes) -> Behaviour:
+    """Answer 200 with ``body``."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    return behave
+
+
+def slow(seconds: float) -> Behaviour:
+    """Reply after a while."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return _completion({"content": "Finally."})
+
+    return behave
+
+
+async def cut_off(request: web.Request) -> web.StreamResponse:
+    """Announce more than is sent, then cut the connection."""
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [{"message": {"con')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
