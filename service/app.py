@@ -132,8 +132,8 @@ class _Errors:
         answer = answer_to(error, headers)
         if not isinstance(error, ServiceError):
             log.error("Internal error", exc_info=error)
-        elif error.__cause__ and answer.status >= 500:
-            log.warning("%s: %r", error, error.__cause__)
+        elif answer.status >= 500:
+            log.warning("%s %s caused by %r", error, error.details or "", error.__cause__)
         return Response(answer.body, status_code=answer.status, headers=answer.headers)
 
     def _not_found(self, path: str) -> ServiceError:

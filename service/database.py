@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,9 @@ from marketplace.errors import Unavailable
 __all__ = ["SQLiteDatabase"]
 
 Result = TypeVar("Result")
+
+BUSY_TIMEOUT = 15.0
+"""Seconds that a process waits while another one writes."""
 
 
 class SQLiteDatabase:
@@ -80,7 +84,7 @@ def _open(path: Path) -> Engine:
         URL.create("sqlite", database=str(path)),
         hide_parameters=True,  # they are what people wrote
         poolclass=StaticPool,
-        connect_args={"timeout": 15, "check_same_thread": False, "isolation_level": None},
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False, "isolation_level": None},
     )
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
@@ -88,8 +92,23 @@ def _open(path: Path) -> Engine:
 
 
 def _set_up(connection: sqlite3.Connection, _: Any) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    _use_write_ahead_log(connection)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL, which SQLite refuses at once, without waiting, while another process does."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

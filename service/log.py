@@ -4,10 +4,27 @@ import logging
 import logging.config
 from contextvars import ContextVar
 
-__all__ = ["configure_logging", "request_id"]
+__all__ = ["configure_logging", "hide", "request_id"]
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of the request that is being handled."""
+
+
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Never show ``secret`` in the log, whoever quotes it; what is too short to be one is not hidden."""
+    if len(secret) >= 8:
+        _hidden.add(secret)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        for secret in _hidden:
+            line = line.replace(secret, "...")
+        return line
 
 
 class _WithRequestId(logging.Filter):
@@ -24,7 +41,10 @@ def configure_logging() -> None:
             "disable_existing_loggers": False,
             "filters": {"request_id": {"()": _WithRequestId}},
             "formatters": {
-                "line": {"format": "%(asctime)s %(levelname)s %(message)s request_id=%(request_id)s"}
+                "line": {
+                    "()": _Line,
+                    "format": "%(asctime)s %(levelname)s %(message)s request_id=%(request_id)s",
+                }
             },
             "handlers": {
                 "stderr": {

@@ -18,6 +18,7 @@ from marketplace.installs import Install
 from marketplace.interfaces import Host, Service
 from marketplace.manifest import Manifest, Product
 from marketplace.plugins import configure, load_service
+from service.log import hide
 
 __all__ = ["SERVICES", "Method", "RunningService", "ServiceInfo", "start_service"]
 
@@ -74,6 +75,9 @@ async def start_service(install: Install, manifest: Manifest, host: Host) -> Run
         product = manifest.product(install.product)
         info = msgspec.structs.replace(info, summary=product.summary, notice=product.notice(install.answers))
         values = product.defaults() | install.values(os.environ)
+        for item in product.configuration:
+            if item.is_secret and item.name in values:
+                hide(str(values[item.name]))
         kind = load_service(product)
         service = kind(configure(kind, values), host)
         async with asyncio.timeout(START_TIMEOUT):

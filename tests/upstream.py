@@ -26,7 +26,8 @@ Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class FakeUpstream:
     """What the server has been asked, and how it is to behave."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers: bool = True) -> None:
+        self._remembers = remembers
         self.url = ""
         self.models = ["gpt-3.5-turbo", "gpt-4o"]
         self.requests: list[dict[str, Any]] = []
@@ -75,8 +76,9 @@ class FakeUpstream:
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
-        self.requests.append(asked)
-        self.headers.append(request.headers)
+        if self._remembers:
+            self.requests.append(asked)
+            self.headers.append(request.headers)
         prompt = asked["messages"][-1]["content"]
         if prompt in self.behaviours:
             return await self.behaviours[prompt](request)
@@ -88,7 +90,9 @@ def _completion(message: dict[str, Any]) -> web.Response:
     return web.json_response({"object": "chat.completion", "model": "echoed-0613", "choices": [choice]})
 
 
-def _error(status: int, message: str, code: str | None, headers: Mapping[str, str] | None = None) -> web.Response:
+def _error(
+    status: int, message: str, code: str | None, headers: Mapping[str, str] | None = None
+) -> web.Response:
     body = {"error": {"message": message, "type": code, "code": code, "param": None}}
     return web.json_response(body, status=status, headers={"x-request-id": "req_fake", **(headers or {})})
 

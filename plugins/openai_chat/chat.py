@@ -15,7 +15,7 @@ from marketplace import Busy, NotFound
 __all__ = ["Chat", "Completions", "Message", "Session", "SessionStore", "Turn"]
 
 TURN_WAIT = 30.0
-"""Seconds a message waits for the turn of its session."""
+"""Seconds a message waits for the turn of its session, unless told otherwise."""
 
 _SESSION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -86,11 +86,12 @@ class Chat:
         *,
         cached: SessionStore,
         persisted: SessionStore,
+        turn_wait: float = TURN_WAIT,
     ) -> None:
         self._default_model = default_model
         self._completions = completions
         self._stores: Mapping[bool, SessionStore] = {False: cached, True: persisted}
-        self._turns = _Turns()
+        self._turns = _Turns(turn_wait)
 
     async def create_session(self, model: str | None, *, persist: bool) -> Session:
         """Create an empty session for ``model``, or for the default one."""
@@ -138,7 +139,8 @@ class Chat:
 class _Turns:
     """Who has the turn of each session; the others wait in the order of their arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait: float) -> None:
+        self._wait = wait
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -146,7 +148,7 @@ class _Turns:
     async def taken(self, session_id: str) -> AsyncIterator[None]:
         lock = self._locks.setdefault(session_id, asyncio.Lock())
         try:
-            async with asyncio.timeout(TURN_WAIT):
+            async with asyncio.timeout(self._wait):
                 await lock.acquire()
         except TimeoutError:
             raise _busy("an earlier message of this session is still awaiting its reply") from None

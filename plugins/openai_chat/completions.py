@@ -86,6 +86,7 @@ class ChatCompletions:
             max_retries=0,
             timeout=upstream.timeout,
             http_client=openai.DefaultAioHttpClient(),
+            default_headers={"Authorization": f"Bearer {upstream.api_key}"},
         )
         # Left out, the client would take them from the environment of whoever started the host.
         self._client.organization = upstream.organization
@@ -143,17 +144,24 @@ def to_service_error(error: Exception, upstream: Upstream, model: str) -> Servic
     ``model`` is the one that was asked for. What is none of the upstream's errors is raised again.
     """
     match error:
-        case TimeoutError() | openai.APITimeoutError():
-            return TimedOut("the upstream took too long", source=SOURCE)
         case openai.APIStatusError():
             return _status_error(error, upstream, model)
+        case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
+            # The transport reports a refused connection like this, too.
+            return _unreachable()
+        case TimeoutError() | openai.APITimeoutError():
+            return TimedOut("the upstream took too long", source=SOURCE)
         case openai.APIConnectionError():
-            return Unavailable("the upstream cannot be reached, or cut the connection", source=SOURCE)
+            return _unreachable()
         case openai.OpenAIError():
             return Unavailable("the call to the upstream failed", source=SOURCE)
         case msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError() | IndexError():
             return _malformed("it is no chat completion")
     raise error
+
+
+def _unreachable() -> Unavailable:
+    return Unavailable("the upstream cannot be reached, or cut the connection", source=SOURCE)
 
 
 def _malformed(text: str) -> Unavailable:
@@ -165,25 +173,18 @@ def _status_error(error: openai.APIStatusError, upstream: Upstream, model: str) 
     if error.request_id:
         about["requestId"] = error.request_id
     given = error.response.headers.get("retry-after")
+    is_quota = "insufficient_quota" in (error.code, error.type)
     match error.status_code:
         case 401 | 403:
-            return Unavailable(
-                "the upstream refuses the installed API key",
-                reason="upstream_auth",
-                retryable=False,
-                **about,
-            )
+            text = "the upstream refuses the installed API key"
+            return Unavailable(text, reason="upstream_auth", retryable=False, **about)
         case 404:
             return _not_found(error, upstream, model, about)
         case 408:
             return TimedOut("the upstream took too long", **about)
-        case 429 if error.code == "insufficient_quota" or error.type == "insufficient_quota":
-            return Unavailable(
-                "the quota of the installed API key is spent",
-                reason="quota",
-                retryable=False,
-                **about,
-            )
+        case 429 if is_quota:
+            text = "the quota of the installed API key is spent"
+            return Unavailable(text, reason="quota", retryable=False, **about)
         case 429:
             return RateLimited("the upstream's rate limit is reached", retry_after=given, **about)
         case 400 | 413 | 422:
@@ -194,29 +195,20 @@ def _status_error(error: openai.APIStatusError, upstream: Upstream, model: str) 
 def _not_found(
     error: openai.APIStatusError, upstream: Upstream, model: str, about: dict[str, Any]
 ) -> ServiceError:
-    about["reason"] = "model_not_found"
     if error.code != "model_not_found" and "model" not in _message(error):
-        about["reason"] = "upstream_not_found"
-    if about["reason"] == "model_not_found" and model != upstream.model:
-        text = f"the upstream does not know the model {model}"
-        return InvalidArgument(text, parameter="aiModel", retryable=False, **about)
-    return Unavailable(
-        f"the upstream at {upstream.base_url} does not know the model {model}"
-        if about["reason"] == "model_not_found"
-        else "the upstream has no chat completions at its base URL",
-        retryable=False,
-        **about,
-    )
+        text = "the upstream has no chat completions at the installed base URL"
+        return Unavailable(text, reason="upstream_not_found", retryable=False, **about)
+    text = f"the upstream does not know the model {model[:100]}"
+    about |= {"reason": "model_not_found", "retryable": False}
+    if model != upstream.model:
+        return InvalidArgument(text, parameter="aiModel", **about)
+    return Unavailable(text, **about)
 
 
 def _refused(error: openai.APIStatusError, upstream: Upstream, about: dict[str, Any]) -> ServiceError:
     if error.code == "context_length_exceeded":
-        return OversizedArgument(
-            "the conversation is longer than the model's context",
-            parameter="message",
-            reason="context_length_exceeded",
-            **about,
-        )
+        text = "the conversation is longer than the model's context"
+        return OversizedArgument(text, parameter="message", reason="context_length_exceeded", **about)
     return Refused(_redacted(_message(error), upstream.api_key), reason="refused", **about)
 
 

@@ -1,0 +1,206 @@
+"""The use cases, with real stores and an upstream that does as the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, inspect
+
+from marketplace import Busy, NotFound, Unavailable
+from plugins.openai_chat.chat import Chat, Message, Session, SessionStore, Turn
+from plugins.openai_chat.stores import CachedSessions, TableSessions
+from tests.facilities import CACHES, DATABASES
+
+pytestmark = pytest.mark.anyio
+
+
+class Echo:
+    """Replies with the prompt when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.held: dict[str, asyncio.Event] = {}
+
+    def hold(self, prompt: str) -> asyncio.Event:
+        """Reply to ``prompt`` only when the event is set."""
+        return self.held.setdefault(prompt, asyncio.Event())
+
+    async def complete(self, model: str, messages: Sequence[Message]) -> str:
+        prompt = messages[-1].content
+        self.asked.append(prompt)
+        if prompt in self.held:
+            await self.held[prompt].wait()
+        if prompt.startswith("fail"):
+            raise Unavailable("as told", source="openai")
+        return f"{prompt}! ({len(messages)})"
+
+
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[dict[bool, SessionStore]]:
+    async with AsyncExitStack() as stack:
+        cache = await stack.enter_async_context(CACHES["memory"](tmp_path))
+        database = await stack.enter_async_context(DATABASES["sqlite"](tmp_path))
+        yield {False: CachedSessions(cache, ttl=0.5, turn=10), True: TableSessions(database)}
+
+
+@pytest.fixture
+def chat(echo: Echo, stores: dict[bool, SessionStore]) -> Chat:
+    return Chat("gpt-3.5-turbo", echo, cached=stores[False], persisted=stores[True])
+
+
+@pytest.fixture(params=[False, True], ids=["cache", "database"])
+async def session(request: pytest.FixtureRequest, chat: Chat) -> str:
+    return (await chat.create_session(None, persist=request.param)).id
+
+
+class TestTurns:
+    async def test_messages_of_one_session_queue_in_order(self, chat: Chat, echo: Echo, session: str):
+        """Each is asked with the replies to all earlier ones, and the history is theirs in order."""
+        gate = echo.hold("0")
+        sends = [asyncio.create_task(chat.send_message(session, str(n))) for n in range(10)]
+        await asyncio.sleep(0.1)
+        assert echo.asked == ["0"]
+        gate.set()
+        assert await asyncio.gather(*sends) == [f"{n}! ({2 * n + 1})" for n in range(10)]
+        history = (await chat.get_session(session)).messages
+        assert [m.content for m in history if m.role == "user"] == [str(n) for n in range(10)]
+        assert [m.role for m in history] == ["user", "assistant"] * 10
+
+    async def test_other_sessions_do_not_wait(self, chat: Chat, echo: Echo, session: str):
+        """A slow reply holds up nobody but its own session."""
+        gate = echo.hold("slow")
+        slow = asyncio.create_task(chat.send_message(session, "slow"))
+        await asyncio.sleep(0.05)
+        other = await chat.create_session(None, persist=False)
+        assert await chat.send_message(other.id, "quick") == "quick! (1)"
+        assert not slow.done()
+        gate.set()
+        assert await slow == "slow! (1)"
+
+    async def test_a_failure_leaves_the_history_and_frees_the_turn(
+        self, chat: Chat, echo: Echo, session: str
+    ):
+        """The prompt of a failed turn is not in the history, and the next message works."""
+        results = await asyncio.gather(
+            *(chat.send_message(session, text) for text in ("a", "fail", "b")), return_exceptions=True
+        )
+        assert results[0] == "a! (1)"
+        assert isinstance(results[1], Unavailable)
+        assert results[2] == "b! (3)"
+
+    async def test_a_turn_that_does_not_come_is_busy(self, echo: Echo, stores: dict[bool, SessionStore]):
+        """Who waited too long is told to try again, before any call to the upstream."""
+        chat = Chat("m", echo, cached=stores[False], persisted=stores[True], turn_wait=0.05)
+        session = (await chat.create_session(None, persist=False)).id
+        gate = echo.hold("slow")
+        slow = asyncio.create_task(chat.send_message(session, "slow"))
+        await asyncio.sleep(0.02)
+        with pytest.raises(Busy) as busy:
+            await chat.send_message(session, "late")
+        assert busy.value.reason == "session_busy"
+        assert busy.value.retry_after
+        gate.set()
+        await slow
+        assert echo.asked == ["slow"]
+
+    async def test_a_changed_history_is_not_written_over(
+        self, chat: Chat, echo: Echo, stores: dict[bool, SessionStore], session: str
+    ):
+        """If another process stored a turn meanwhile, ours is refused rather than mixed in."""
+        gate = echo.hold("mine")
+        mine = asyncio.create_task(chat.send_message(session, "mine"))
+        await asyncio.sleep(0.05)
+        before = await chat.get_session(session)
+        assert await stores[before.is_persisted].append(before, Turn("theirs", "reply"))
+        gate.set()
+        with pytest.raises(Busy):
+            await mine
+        assert [m.content for m in (await chat.get_session(session)).messages] == ["theirs", "reply"]
+
+    async def test_a_thousand_sessions_leave_no_trace(self, chat: Chat, echo: Echo):
+        """What is remembered of a turn is forgotten with its last message."""
+        created = [await chat.create_session(None, persist=False) for _ in range(100)]
+        await asyncio.gather(*(chat.send_message(one.id, "hi") for one in created for _ in range(3)))
+        assert not chat._turns._locks  # noqa: SLF001
+
+
+class TestLife:
+    async def test_a_session_does_not_expire_during_its_own_turn(self, chat: Chat, echo: Echo):
+        """However slow the upstream is."""
+        session = await chat.create_session(None, persist=False)
+        gate = echo.hold("slow")
+        slow = asyncio.create_task(chat.send_message(session.id, "slow"))
+        await asyncio.sleep(0.8)
+        gate.set()
+        await slow
+        assert len((await chat.get_session(session.id)).messages) == 2
+
+    async def test_a_cached_session_expires_and_a_persisted_one_does_not(self, chat: Chat):
+        """Its time counts from its last use."""
+        cached = await chat.create_session(None, persist=False)
+        persisted = await chat.create_session(None, persist=True)
+        await asyncio.sleep(0.6)
+        with pytest.raises(NotFound):
+            await chat.get_session(cached.id)
+        assert (await chat.get_session(persisted.id)).is_persisted
+
+    async def test_ids_are_unguessable_and_tell_the_store(self, chat: Chat):
+        """No two are alike, and none is looked for where it cannot be."""
+        created = [await chat.create_session(None, persist=bool(n % 2)) for n in range(50)]
+        assert len({one.id for one in created}) == 50
+        for one in created:
+            assert (await chat.get_session(one.id)).is_persisted == one.is_persisted
+
+
+class TestStores:
+    @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
+    async def test_a_session_comes_back_as_it_was_stored(
+        self, stores: dict[bool, SessionStore], persisted: bool
+    ):
+        """Model and texts in any script, of any length, in order."""
+        store = stores[persisted]
+        session = Session(id="0" * 36, model="a/model:x", is_persisted=persisted)
+        await store.create(session)
+        for text in ("𝔊🎉\u202e\u0301\U0010ffff", "long " * 1000, " \n "):
+            read = await store.begin(session.id, text)
+            assert read is not None
+            assert await store.append(read, Turn(text, ""))
+            session = Session(
+                id=session.id,
+                model=session.model,
+                is_persisted=persisted,
+                messages=(*session.messages, Message("user", text), Message("assistant", "")),
+            )
+            assert await store.read(session.id) == session
+
+    @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
+    async def test_only_one_of_two_appends_succeeds(self, stores: dict[bool, SessionStore], persisted: bool):
+        """The one whose history is out of date stores nothing."""
+        store = stores[persisted]
+        session = Session(id="0" * 36, model="m", is_persisted=persisted)
+        await store.create(session)
+        done = await asyncio.gather(*(store.append(session, Turn(str(n), "")) for n in range(10)))
+        assert done.count(True) == 1
+        read = await store.read(session.id)
+        assert read is not None
+        assert len(read.messages) == 2
+
+    async def test_tables_come_with_the_first_persisted_session(self, tmp_path: Path):
+        """Looking for one that cannot exist creates nothing."""
+        async with DATABASES["sqlite"](tmp_path) as database:
+            store = TableSessions(database)
+            assert await store.read("0" * 36) is None
+            assert await database.run(_table_names) == set()
+            await store.create(Session(id="0" * 36, model="m", is_persisted=True))
+            assert await database.run(_table_names) == {"OpenAIMessage", "OpenAISession"}
+
+
+def _table_names(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())

@@ -1,0 +1,94 @@
+"""The database facility: one contract for every backend."""
+
+import asyncio
+import stat
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select
+from sqlalchemy.exc import IntegrityError
+
+from marketplace import Database, Unavailable
+from service.database import SQLiteDatabase
+from tests.facilities import DATABASES
+
+pytestmark = pytest.mark.anyio
+
+notes = Table("Note", MetaData(), Column("id", Integer, primary_key=True), Column("text", Text))
+
+
+@pytest.fixture(params=DATABASES)
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    async with DATABASES[request.param](tmp_path) as opened:
+        yield opened
+
+
+class TestContract:
+    async def test_tables_are_created_once(self, database: Database):
+        """Creating them again changes nothing, even at the same time."""
+        await asyncio.gather(*(database.create_tables(notes) for _ in range(5)))
+        await database.run(lambda connection: connection.execute(insert(notes), {"id": 1, "text": "🎉"}))
+        await database.create_tables(notes)
+        assert await database.run(lambda connection: connection.scalar(select(notes.c.text))) == "🎉"
+
+    async def test_work_that_raises_stores_nothing(self, database: Database):
+        """All of a transaction is stored or none, and the work's own error comes back."""
+        await database.create_tables(notes)
+
+        def work(connection: Connection) -> None:
+            connection.execute(insert(notes), {"id": 1, "text": "one"})
+            raise ValueError("never mind")
+
+        with pytest.raises(ValueError, match="never mind"):
+            await database.run(work)
+        assert await database.run(lambda connection: connection.scalar(select(notes.c.id))) is None
+
+    async def test_a_broken_rule_is_the_works_own_fault(self, database: Database):
+        """It is no outage of the database."""
+        await database.create_tables(notes)
+        await database.run(lambda connection: connection.execute(insert(notes), {"id": 1}))
+        with pytest.raises(IntegrityError):
+            await database.run(lambda connection: connection.execute(insert(notes), {"id": 1}))
+
+    async def test_work_runs_beside_the_event_loop(self, database: Database):
+        """No request waits for the database of another one."""
+        assert await database.run(lambda connection: threading.get_ident()) != threading.get_ident()
+
+
+class TestSQLite:
+    async def test_the_file_is_made_on_first_use(self, tmp_path: Path):
+        """A host that stores nothing leaves nothing, and what it stores is its user's alone."""
+        path = tmp_path / "folder" / "what? #%20.db"
+        database = SQLiteDatabase(path)
+        assert not path.parent.exists()
+        tables = await database.run(lambda connection: inspect(connection).get_table_names())
+        assert tables == []
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        await database.close()
+
+    async def test_a_file_that_is_no_database_is_an_outage(self, tmp_path: Path):
+        """The error tells so, and not what was to be stored."""
+        path = tmp_path / "marketplace.db"
+        path.write_text("This is no database." * 100)
+        database = SQLiteDatabase(path)
+        with pytest.raises(Unavailable) as failed:
+            await database.run(lambda connection: connection.scalar(select(1)))
+        assert failed.value.source == "host"
+        assert failed.value.retry_after
+        await database.close()
+
+    async def test_two_hosts_share_a_file(self, tmp_path: Path):
+        """Each sees what the other stored, and neither is locked out."""
+        first, second = (SQLiteDatabase(tmp_path / "marketplace.db") for _ in range(2))
+        await asyncio.gather(first.create_tables(notes), second.create_tables(notes))
+        await asyncio.gather(
+            *(
+                database.run(lambda connection, n=number: connection.execute(insert(notes), {"id": n}))
+                for number, database in enumerate([first, second] * 50)
+            )
+        )
+        assert len(await first.run(lambda connection: connection.execute(select(notes)).all())) == 100
+        await first.close()
+        await second.close()
