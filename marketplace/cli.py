@@ -20,7 +20,7 @@ from marketplace.wizard import Sources, Wizard
 __all__ = ["main"]
 
 
-class Commands(click.RichGroup):
+class _Commands(click.RichGroup):
     """Our commands and those that other packages add; what has to be mended is told in a line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -47,7 +47,7 @@ def _added_commands() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group="marketplace.commands")}
 
 
-@click.group(cls=Commands)
+@click.group(cls=_Commands)
 @click.version_option(version("chat-marketplace"), prog_name="marketplace")
 def main() -> None:
     """Install services from the marketplace and run them."""

@@ -4,6 +4,8 @@ import pluggy
 
 from marketplace.interfaces import Service
 
+__all__ = ["hookimpl", "hookspec", "register_services"]
+
 hookspec = pluggy.HookspecMarker("marketplace")
 hookimpl = pluggy.HookimplMarker("marketplace")
 

@@ -128,7 +128,7 @@ class Manifest(_Strict, frozen=True, kw_only=True):
         for product in self.products:
             if product.name == name:
                 return product
-        offered = ", ".join(product.name for product in self.products)
+        offered = ", ".join(product.name for product in self.products) or "nothing"
         raise ProductNotFound(f"There is no product {name!r}. On offer: {offered}.")
 
 

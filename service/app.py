@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.exceptions import HTTPException
 from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend
 
-from marketplace.errors import InvalidArgument, ServiceError, Unavailable
+from marketplace.errors import ServiceError, Unavailable
 from marketplace.installs import Installs
 from marketplace.interfaces import Host
 from marketplace.manifest import Manifest
 from service.cache import MemoryCache
 from service.database import SQLiteDatabase
 from service.edge import Edge
-from service.errors import MethodNotFound, ServiceNotFound, WrongVerb, answer_to
+from service.errors import MethodNotFound, ServiceNotFound, answer_to, from_litestar
 from service.services import SERVICES, RunningService, ServiceInfo, start_service
 from service.settings import Settings
 
@@ -91,15 +91,15 @@ def _settle_memory() -> None:
 
 def _build(services: Sequence[RunningService]) -> Litestar:
     listing = [service.info for service in services]
+    errors = _Errors(listing)
 
     @get(SERVICES)
     async def list_services() -> list[ServiceInfo]:
         return listing
 
-    errors = _Errors({info.name: info for info in listing})
     return Litestar(
         [list_services, *(service.router for service in services if service.router)],
-        exception_handlers={HTTPException: errors.of_litestar, Exception: errors.of_service},
+        exception_handlers={HTTPException: errors.answer, Exception: errors.answer},
         openapi_config=None,
         logging_config=None,
         request_max_body_size=None,  # the edge has bounded it
@@ -107,46 +107,32 @@ def _build(services: Sequence[RunningService]) -> Litestar:
 
 
 class _Errors:
-    """Turns what handlers and Litestar raise into answers of the contract."""
+    """Answers what handlers and Litestar raise, in the shape of the contract."""
 
-    def __init__(self, services: dict[str, ServiceInfo]) -> None:
-        self._services = services
+    def __init__(self, services: Sequence[ServiceInfo]) -> None:
+        self._services = {info.name: info for info in services}
 
-    def of_litestar(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        """Answer what Litestar raises before a handler runs."""
-        if isinstance(error, NotFoundException):
-            return self.of_service(request, self._not_found(request.url.path))
-        if isinstance(error, MethodNotAllowedException):
-            return self.of_service(request, WrongVerb(), error.headers)
-        if error.status_code < 500:
-            return self.of_service(request, InvalidArgument(error.detail, parameter=""))
-        return self.of_service(request, error)
-
-    def of_service(
-        self,
-        request: Request[Any, Any, Any],
-        error: Exception,
-        headers: dict[str, str] | None = None,
-    ) -> Response[bytes]:
-        """Answer what a handler raises."""
-        answer = answer_to(error, headers)
-        if not isinstance(error, ServiceError):
+    def answer(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        """Answer ``error``, and log what the caller is not told."""
+        meant = from_litestar(error)
+        if isinstance(meant, MethodNotFound):
+            meant = self._not_found(request.url.path)
+        answer = answer_to(meant)
+        if not isinstance(meant, ServiceError):
             log.error("Internal error", exc_info=error)
-        elif answer.status >= 500:
-            log.warning("%s %s caused by %r", error, error.details or "", error.__cause__)
+        elif answer.is_failure:
+            log.warning("%s %s caused by %r", meant, meant.details or "", meant.__cause__)
         return Response(answer.body, status_code=answer.status, headers=answer.headers)
 
     def _not_found(self, path: str) -> ServiceError:
-        name, _, _ = path.removeprefix(f"{SERVICES}/").partition("/")
-        if not path.startswith(f"{SERVICES}/"):
+        """Return what it means that nothing answers at ``path``."""
+        below, is_below, rest = path.partition(f"{SERVICES}/")
+        if below or not is_below:
             return MethodNotFound()
-        if (info := self._services.get(name)) is None:
+        info = self._services.get(rest.partition("/")[0])
+        if info is None:
             return ServiceNotFound()
         if info.state == "ok":
             return MethodNotFound()
-        return Unavailable(
-            f"{name} failed to start. {info.reason}",
-            source="host",
-            reason="not_started",
-            retry_after=30,
-        )
+        text = f"{info.name} failed to start. {info.reason}"
+        return Unavailable(text, source="host", reason="not_started", retry_after=30)

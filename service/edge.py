@@ -49,10 +49,8 @@ class _Exchange:
             body = await _read_body(self._scope, receive, settings)
             if body is not None:
                 await application(self._scope, _Replay(body, receive), self.send)
-        except BodyTooLarge as error:
+        except (BodyTooLarge, BodyTimedOut) as error:
             await self._answer(answer_to(error))
-        except BodyTimedOut as error:
-            await self._answer(answer_to(error, {"Connection": "close"}))
         except Exception as error:
             if self._status:
                 raise  # part of the answer is sent: the server has to cut the connection

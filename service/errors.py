@@ -4,14 +4,15 @@ Codes and texts are those of Backendless' published list.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
 from marketplace import errors as e
 
 __all__ = [
+    "TABLE",
     "Answer",
     "BodyTimedOut",
     "BodyTooLarge",
@@ -19,6 +20,7 @@ __all__ = [
     "ServiceNotFound",
     "WrongVerb",
     "answer_to",
+    "from_litestar",
 ]
 
 
@@ -31,7 +33,11 @@ class MethodNotFound(e.NotFound):
 
 
 class WrongVerb(e.NotFound):
-    """The path leads to a method, but not with this verb."""
+    """The path leads to a method, but not with this verb; ``allow`` are those it takes."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__()
+        self.allow = allow
 
 
 class BodyTooLarge(e.InvalidArgument):
@@ -84,6 +90,11 @@ class Answer(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether somebody but the caller is at fault."""
+        return self.status >= 500
+
 
 class _Envelope(msgspec.Struct, omit_defaults=True):
     code: int
@@ -91,16 +102,27 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
     error_data: dict[str, Any] = msgspec.field(name="errorData", default_factory=dict)
 
 
-def answer_to(error: BaseException, headers: Mapping[str, str] | None = None) -> Answer:
+def answer_to(error: BaseException) -> Answer:
     """Return the answer to ``error``; what is not ours is an internal error that tells nothing."""
     row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
     if not isinstance(error, e.ServiceError):
-        return _answer(row, _Envelope(row.code, row.text), headers)
+        return _answer(row, _Envelope(row.code, row.text), {})
     text = str(error)
     message = row.text.format_map(_Details(error.details, text=text))
-    envelope = _Envelope(row.code, message, _error_data(error, text, told="{text}" in row.text))
-    after = {} if error.retry_after is None else {"Retry-After": _seconds(error.retry_after)}
-    return _answer(row, envelope, {**after, **(headers or {})})
+    data = _error_data(error, text, is_told="{text}" in row.text)
+    return _answer(row, _Envelope(row.code, message, data), _headers(error))
+
+
+def from_litestar(error: Exception) -> Exception:
+    """Return what an exception of Litestar's means; any other comes back as it is."""
+    match error:
+        case NotFoundException():
+            return MethodNotFound()
+        case MethodNotAllowedException():
+            return WrongVerb((error.headers or {}).get("Allow", ""))
+        case HTTPException() if error.status_code < 500:
+            return e.InvalidArgument(error.detail, parameter="")
+    return error
 
 
 class _Details(dict[str, Any]):
@@ -108,23 +130,31 @@ class _Details(dict[str, Any]):
         return ""
 
 
-def _answer(row: _Row, envelope: _Envelope, headers: Mapping[str, str] | None) -> Answer:
-    return Answer(
-        row.status,
-        {"Content-Type": "application/json", **(headers or {})},
-        msgspec.json.encode(envelope),
-    )
+def _answer(row: _Row, envelope: _Envelope, headers: dict[str, str]) -> Answer:
+    content_type = {"Content-Type": "application/json"}
+    return Answer(row.status, content_type | headers, msgspec.json.encode(envelope))
 
 
-def _error_data(error: e.ServiceError, text: str, *, told: bool) -> dict[str, Any]:
+def _error_data(error: e.ServiceError, text: str, *, is_told: bool) -> dict[str, Any]:
     data = dict(error.details)
     if error.source:
         data |= {"source": error.source, "retryable": error.retryable}
     if error.reason:
         data["reason"] = error.reason
-    if text and not told:
+    if text and not is_told:
         data["hint"] = text
     return data
+
+
+def _headers(error: e.ServiceError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = _seconds(error.retry_after)
+    if isinstance(error, WrongVerb):
+        headers["Allow"] = error.allow
+    if isinstance(error, BodyTimedOut):
+        headers["Connection"] = "close"  # the rest of the body would be taken for a request
+    return headers
 
 
 def _seconds(retry_after: float | str) -> str:

@@ -66,8 +66,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
         raise SettingsError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --port or --host."
+            f"Cannot listen on {host} port {port}: {reason}. Choose another --port or --host."
         ) from error
 
 

@@ -21,26 +21,26 @@ async def cache(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 class TestContract:
-    async def test_entries_come_back_in_order(self, cache: Cache):
+    async def test_entries_come_back_in_order(self, cache: Cache) -> None:
         """Any bytes are kept, and what is appended follows what was there."""
         await cache.create("key", [b"\0\xff", b""], ttl=60)
         assert await cache.append("key", [b"3", b"4"], length=2, ttl=60)
         assert await cache.read("key", ttl=60) == [b"\0\xff", b"", b"3", b"4"]
 
-    async def test_an_unknown_key_has_no_entries(self, cache: Cache):
+    async def test_an_unknown_key_has_no_entries(self, cache: Cache) -> None:
         """Neither reading nor appending makes one."""
         assert await cache.read("key", ttl=60) is None
         assert not await cache.append("key", [b"1"], length=0, ttl=60)
         assert await cache.read("key", ttl=60) is None
 
-    async def test_an_append_needs_the_length_that_was_read(self, cache: Cache):
+    async def test_an_append_needs_the_length_that_was_read(self, cache: Cache) -> None:
         """Of two that read the same length only one can append."""
         await cache.create("key", [b"1"], ttl=60)
         done = await asyncio.gather(*(cache.append("key", [b"2", b"3"], length=1, ttl=60) for _ in range(10)))
         assert done.count(True) == 1
         assert await cache.read("key", ttl=60) == [b"1", b"2", b"3"]
 
-    async def test_entries_are_gone_when_their_time_is_over(self, cache: Cache):
+    async def test_entries_are_gone_when_their_time_is_over(self, cache: Cache) -> None:
         """The time counts from the last use."""
         await cache.create("used", [b"1"], ttl=0.4)
         await cache.create("unused", [b"1"], ttl=0.4)
@@ -52,7 +52,7 @@ class TestContract:
         assert await cache.read("used", ttl=0.4) == [b"1", b"2"]
         assert await cache.read("unused", ttl=0.4) is None
 
-    async def test_what_is_read_is_a_copy(self, cache: Cache):
+    async def test_what_is_read_is_a_copy(self, cache: Cache) -> None:
         """Changing it changes nothing that is kept."""
         await cache.create("key", [b"1"], ttl=60)
         read = await cache.read("key", ttl=60)
@@ -62,7 +62,7 @@ class TestContract:
 
 
 class TestMemory:
-    async def test_memory_is_given_back_without_anybody_asking(self):
+    async def test_memory_is_given_back_without_anybody_asking(self) -> None:
         """Expired entries leave by themselves, not when they are looked for."""
         cache = MemoryCache(limit=10_000_000)
         for number in range(100):
@@ -73,7 +73,7 @@ class TestMemory:
         assert await cache.read("0", ttl=60)
         await cache.close()
 
-    async def test_a_full_cache_refuses_and_evicts_nobody(self):
+    async def test_a_full_cache_refuses_and_evicts_nobody(self) -> None:
         """What lives stays; the refusal says when there will be room."""
         cache = MemoryCache(limit=5000)
         await cache.create("old", [b"x" * 4000], ttl=30)
@@ -86,7 +86,7 @@ class TestMemory:
         assert await cache.read("old", ttl=60) == [b"x" * 4000]
         await cache.close()
 
-    async def test_room_that_was_asked_for_is_there(self):
+    async def test_room_that_was_asked_for_is_there(self) -> None:
         """A reply that has been paid for is stored even if the cache fills up meanwhile."""
         cache = MemoryCache(limit=5000)
         await cache.create("key", [b""], ttl=30)
@@ -95,7 +95,7 @@ class TestMemory:
         assert await cache.append("key", [b"x" * 1000, b"y" * 1000], length=1, ttl=60)
         await cache.close()
 
-    async def test_there_is_room_again_when_something_has_expired(self):
+    async def test_there_is_room_again_when_something_has_expired(self) -> None:
         """A full cache looks for what is over before it refuses."""
         cache = MemoryCache(limit=5000)
         await cache.create("old", [b"x" * 4000], ttl=0.05)

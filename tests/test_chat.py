@@ -61,7 +61,7 @@ async def session(request: pytest.FixtureRequest, chat: Chat) -> str:
 
 
 class TestTurns:
-    async def test_messages_of_one_session_queue_in_order(self, chat: Chat, echo: Echo, session: str):
+    async def test_messages_of_one_session_queue_in_order(self, chat: Chat, echo: Echo, session: str) -> None:
         """Each is asked with the replies to all earlier ones, and the history is theirs in order."""
         gate = echo.hold("0")
         sends = [asyncio.create_task(chat.send_message(session, str(n))) for n in range(10)]
@@ -73,7 +73,7 @@ class TestTurns:
         assert [m.content for m in history if m.role == "user"] == [str(n) for n in range(10)]
         assert [m.role for m in history] == ["user", "assistant"] * 10
 
-    async def test_other_sessions_do_not_wait(self, chat: Chat, echo: Echo, session: str):
+    async def test_other_sessions_do_not_wait(self, chat: Chat, echo: Echo, session: str) -> None:
         """A slow reply holds up nobody but its own session."""
         gate = echo.hold("slow")
         slow = asyncio.create_task(chat.send_message(session, "slow"))
@@ -86,7 +86,7 @@ class TestTurns:
 
     async def test_a_failure_leaves_the_history_and_frees_the_turn(
         self, chat: Chat, echo: Echo, session: str
-    ):
+    ) -> None:
         """The prompt of a failed turn is not in the history, and the next message works."""
         results = await asyncio.gather(
             *(chat.send_message(session, text) for text in ("a", "fail", "b")), return_exceptions=True
@@ -95,7 +95,9 @@ class TestTurns:
         assert isinstance(results[1], Unavailable)
         assert results[2] == "b! (3)"
 
-    async def test_a_turn_that_does_not_come_is_busy(self, echo: Echo, stores: dict[bool, SessionStore]):
+    async def test_a_turn_that_does_not_come_is_busy(
+        self, echo: Echo, stores: dict[bool, SessionStore]
+    ) -> None:
         """Who waited too long is told to try again, before any call to the upstream."""
         chat = Chat("m", echo, cached=stores[False], persisted=stores[True], turn_wait=0.05)
         session = (await chat.create_session(None, persist=False)).id
@@ -112,7 +114,7 @@ class TestTurns:
 
     async def test_a_changed_history_is_not_written_over(
         self, chat: Chat, echo: Echo, stores: dict[bool, SessionStore], session: str
-    ):
+    ) -> None:
         """If another process stored a turn meanwhile, ours is refused rather than mixed in."""
         gate = echo.hold("mine")
         mine = asyncio.create_task(chat.send_message(session, "mine"))
@@ -124,15 +126,15 @@ class TestTurns:
             await mine
         assert [m.content for m in (await chat.get_session(session)).messages] == ["theirs", "reply"]
 
-    async def test_a_thousand_sessions_leave_no_trace(self, chat: Chat, echo: Echo):
+    async def test_a_thousand_sessions_leave_no_trace(self, chat: Chat, echo: Echo) -> None:
         """What is remembered of a turn is forgotten with its last message."""
         created = [await chat.create_session(None, persist=False) for _ in range(100)]
         await asyncio.gather(*(chat.send_message(one.id, "hi") for one in created for _ in range(3)))
-        assert not chat._turns._locks  # noqa: SLF001
+        assert not chat._turns._locks
 
 
 class TestLife:
-    async def test_a_session_does_not_expire_during_its_own_turn(self, chat: Chat, echo: Echo):
+    async def test_a_session_does_not_expire_during_its_own_turn(self, chat: Chat, echo: Echo) -> None:
         """However slow the upstream is."""
         session = await chat.create_session(None, persist=False)
         gate = echo.hold("slow")
@@ -142,7 +144,7 @@ class TestLife:
         await slow
         assert len((await chat.get_session(session.id)).messages) == 2
 
-    async def test_a_cached_session_expires_and_a_persisted_one_does_not(self, chat: Chat):
+    async def test_a_cached_session_expires_and_a_persisted_one_does_not(self, chat: Chat) -> None:
         """Its time counts from its last use."""
         cached = await chat.create_session(None, persist=False)
         persisted = await chat.create_session(None, persist=True)
@@ -151,7 +153,7 @@ class TestLife:
             await chat.get_session(cached.id)
         assert (await chat.get_session(persisted.id)).is_persisted
 
-    async def test_ids_are_unguessable_and_tell_the_store(self, chat: Chat):
+    async def test_ids_are_unguessable_and_tell_the_store(self, chat: Chat) -> None:
         """No two are alike, and none is looked for where it cannot be."""
         created = [await chat.create_session(None, persist=bool(n % 2)) for n in range(50)]
         assert len({one.id for one in created}) == 50
@@ -163,7 +165,7 @@ class TestStores:
     @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
     async def test_a_session_comes_back_as_it_was_stored(
         self, stores: dict[bool, SessionStore], persisted: bool
-    ):
+    ) -> None:
         """Model and texts in any script, of any length, in order."""
         store = stores[persisted]
         session = Session(id="0" * 36, model="a/model:x", is_persisted=persisted)
@@ -181,7 +183,9 @@ class TestStores:
             assert await store.read(session.id) == session
 
     @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
-    async def test_only_one_of_two_appends_succeeds(self, stores: dict[bool, SessionStore], persisted: bool):
+    async def test_only_one_of_two_appends_succeeds(
+        self, stores: dict[bool, SessionStore], persisted: bool
+    ) -> None:
         """The one whose history is out of date stores nothing."""
         store = stores[persisted]
         session = Session(id="0" * 36, model="m", is_persisted=persisted)
@@ -192,7 +196,7 @@ class TestStores:
         assert read is not None
         assert len(read.messages) == 2
 
-    async def test_tables_come_with_the_first_persisted_session(self, tmp_path: Path):
+    async def test_tables_come_with_the_first_persisted_session(self, tmp_path: Path) -> None:
         """Looking for one that cannot exist creates nothing."""
         async with DATABASES["sqlite"](tmp_path) as database:
             store = TableSessions(database)

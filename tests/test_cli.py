@@ -20,7 +20,9 @@ def answers(home: Path) -> dict[str, object]:
 
 
 class TestInstall:
-    def test_answers_come_from_options_environment_and_defaults(self, home: Path, upstream: FakeUpstream):
+    def test_answers_come_from_options_environment_and_defaults(
+        self, home: Path, upstream: FakeUpstream
+    ) -> None:
         """An option goes before the environment; a secret stays in the environment."""
         done = marketplace(
             home,
@@ -37,7 +39,7 @@ class TestInstall:
             "timeout": 60,
         }
 
-    def test_a_missing_answer_exits_2_and_names_the_ways(self, home: Path):
+    def test_a_missing_answer_exits_2_and_names_the_ways(self, home: Path) -> None:
         """The variable and the trial, for a secret; nothing is left behind."""
         done = marketplace(home, "install", "OpenAI")
         assert done.returncode == 2
@@ -54,7 +56,7 @@ class TestInstall:
             ("model", "NAME=VALUE"),
         ],
     )
-    def test_an_option_that_is_not_allowed_exits_2(self, home: Path, option: str, told: str):
+    def test_an_option_that_is_not_allowed_exits_2(self, home: Path, option: str, told: str) -> None:
         """A secret in argv is seen by every user of the machine: it is refused, and not repeated."""
         done = marketplace(home, "install", "OpenAI", "--set", option)
         assert done.returncode == 2
@@ -76,7 +78,7 @@ class TestInstall:
     )
     def test_an_answer_that_is_refused_exits_1(
         self, home: Path, upstream: FakeUpstream, option: str, told: str
-    ):
+    ) -> None:
         """The item, the reason and the option are named, and nothing is left behind."""
         options = ("--set", f"baseUrl={upstream.url}", "--set", option)
         done = marketplace(home, "install", "OpenAI", *options, OPENAI_API_KEY=KEY)
@@ -85,7 +87,9 @@ class TestInstall:
         assert not home.exists()
 
     @pytest.mark.parametrize("key", ["sk-wrong", "sk wrong", "sk-\u00fc", "sk-\nX-Injected: 1"])
-    def test_a_refused_key_exits_1_and_is_not_repeated(self, home: Path, upstream: FakeUpstream, key: str):
+    def test_a_refused_key_exits_1_and_is_not_repeated(
+        self, home: Path, upstream: FakeUpstream, key: str
+    ) -> None:
         """Whether the upstream refuses it or it cannot be a key at all."""
         done = marketplace(home, "install", "OpenAI", "--set", f"baseUrl={upstream.url}", OPENAI_API_KEY=key)
         assert done.returncode == 1
@@ -94,34 +98,34 @@ class TestInstall:
         assert key not in done.stdout + done.stderr
         assert not home.exists()
 
-    def test_an_upstream_that_cannot_be_reached_exits_1(self, home: Path):
+    def test_an_upstream_that_cannot_be_reached_exits_1(self, home: Path) -> None:
         """The way to install all the same is named."""
         done = marketplace(home, "install", "OpenAI", "--set", f"baseUrl={NOWHERE}", OPENAI_API_KEY=KEY)
         assert done.returncode == 1
         assert "--no-verify" in done.stderr
         assert not home.exists()
 
-    def test_it_can_be_installed_untried(self, home: Path):
+    def test_it_can_be_installed_untried(self, home: Path) -> None:
         """For a machine that is prepared before it is connected."""
         options = ("--no-verify", "--set", f"baseUrl={NOWHERE}")
         assert marketplace(home, "install", "OpenAI", *options, OPENAI_API_KEY=KEY).returncode == 0
 
     def test_an_upstream_without_a_list_of_models_is_no_reason_to_refuse(
         self, home: Path, upstream: FakeUpstream
-    ):
+    ) -> None:
         """Many compatible servers list nothing: then any model will do."""
         upstream.models = []
         options = ("--set", f"baseUrl={upstream.url}", "--set", "model=local")
         assert marketplace(home, "install", "OpenAI", *options, OPENAI_API_KEY=KEY).returncode == 0
 
-    def test_an_upstream_in_trouble_is_not_the_keys_fault(self, home: Path, upstream: FakeUpstream):
+    def test_an_upstream_in_trouble_is_not_the_keys_fault(self, home: Path, upstream: FakeUpstream) -> None:
         """It could not be tried, which is told apart from refused."""
         upstream.listing = refusing(500)
         done = marketplace(home, "install", "OpenAI", "--set", f"baseUrl={upstream.url}", OPENAI_API_KEY=KEY)
         assert done.returncode == 1
         assert "could not be tried" in done.stderr
 
-    def test_an_unknown_product_exits_1(self, home: Path):
+    def test_an_unknown_product_exits_1(self, home: Path) -> None:
         """With those that are on offer."""
         done = marketplace(home, "install", "ChatGPT")
         assert (done.returncode, done.stderr) == (
@@ -131,31 +135,31 @@ class TestInstall:
 
 
 class TestTrial:
-    def test_it_needs_nothing(self, home: Path):
+    def test_it_needs_nothing(self, home: Path) -> None:
         """Whatever shows it says that it is the practice model."""
         done = marketplace(home, "install", "OpenAI", "--trial")
         assert (done.returncode, done.stdout) == (0, "OpenAI 1.0.0 is installed (practice model).\n")
         assert marketplace(home, "services").stdout == "OpenAI 1.0.0  (practice model)\n"
 
-    def test_its_own_answers_cannot_be_changed(self, home: Path):
+    def test_its_own_answers_cannot_be_changed(self, home: Path) -> None:
         """Half a trial would be neither."""
         done = marketplace(home, "install", "OpenAI", "--trial", "--set", "model=gpt-4o")
         assert done.returncode == 2
         assert "leave out --set" in done.stderr
 
-    def test_other_answers_can(self, home: Path):
+    def test_other_answers_can(self, home: Path) -> None:
         """A short life of sessions is tried as well as any."""
         marketplace(home, "install", "OpenAI", "--trial", "--set", "sessionTtl=5")
         assert answers(home)["sessionTtl"] == 5
 
-    def test_it_is_what_if_missing_takes_when_nobody_can_be_asked(self, home: Path):
+    def test_it_is_what_if_missing_takes_when_nobody_can_be_asked(self, home: Path) -> None:
         """And it leaves alone what is installed."""
         assert "practice model" in marketplace(home, "install", "OpenAI", "--if-missing").stdout
         again = marketplace(home, "install", "OpenAI", "--if-missing", OPENAI_API_KEY=KEY)
         assert (again.returncode, again.stdout) == (0, "")
         assert answers(home)["model"] == "practice-model"
 
-    def test_a_key_in_the_environment_goes_before_it(self, home: Path, upstream: FakeUpstream):
+    def test_a_key_in_the_environment_goes_before_it(self, home: Path, upstream: FakeUpstream) -> None:
         """A wrong key is told; it does not quietly become a trial."""
         options = ("--if-missing", "--set", f"baseUrl={upstream.url}")
         done = marketplace(home, "install", "OpenAI", *options, OPENAI_API_KEY="sk-wrong")
@@ -164,14 +168,14 @@ class TestTrial:
 
 
 class TestOtherCommands:
-    def test_list_shows_what_is_on_offer(self, home: Path):
+    def test_list_shows_what_is_on_offer(self, home: Path) -> None:
         """And what of it is installed."""
         line = "OpenAI 1.0.0  ChatGPT conversations behind three REST calls"
         assert marketplace(home, "list").stdout == f"{line}\n"
         marketplace(home, "install", "OpenAI", "--trial")
         assert marketplace(home, "list").stdout == f"{line}  (installed)\n"
 
-    def test_uninstall_forgets(self, home: Path):
+    def test_uninstall_forgets(self, home: Path) -> None:
         """A second time it says so."""
         marketplace(home, "install", "OpenAI", "--trial")
         done = marketplace(home, "uninstall", "OpenAI")
@@ -181,7 +185,7 @@ class TestOtherCommands:
         again = marketplace(home, "uninstall", "OpenAI")
         assert (again.returncode, again.stderr) == (1, "marketplace: OpenAI is not installed.\n")
 
-    def test_a_file_that_others_can_read_stops_every_command(self, home: Path):
+    def test_a_file_that_others_can_read_stops_every_command(self, home: Path) -> None:
         """None of them works with secrets that are public."""
         marketplace(home, "install", "OpenAI", "--trial")
         (home / "installs.json").chmod(0o644)
@@ -190,7 +194,7 @@ class TestOtherCommands:
             assert done.returncode == 1
             assert "chmod 600" in done.stderr
 
-    def test_help_is_light(self, home: Path):
+    def test_help_is_light(self, home: Path) -> None:
         """Showing it imports no server, no client and no database library."""
         program = (
             "import sys; from marketplace.cli import main\n"

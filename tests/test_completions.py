@@ -83,19 +83,19 @@ def an_instance(kind: type[Exception]) -> Exception:
 
 
 class TestMap:
-    def test_it_knows_every_exception_of_the_package(self):
+    def test_it_knows_every_exception_of_the_package(self) -> None:
         """A version that adds one makes this fail, not a caller's request."""
         assert exported().keys() == MEANING.keys()
 
     @pytest.mark.parametrize("name", sorted(name for name, meaning in MEANING.items() if meaning))
-    def test_every_exception_has_a_meaning(self, name: str):
+    def test_every_exception_has_a_meaning(self, name: str) -> None:
         """It names the upstream as the source and says nothing of the exception's own text."""
         mapped = to_service_error(an_instance(exported()[name]), UPSTREAM, "m")
         assert type(mapped) is MEANING[name]
         assert mapped.source == "openai"
         assert "a message" not in str(mapped)
 
-    def test_those_it_keeps_to_itself_have_one_too(self):
+    def test_those_it_keeps_to_itself_have_one_too(self) -> None:
         """Whatever the package derives from its own errors is an error of the upstream."""
         for kind in derived(openai.OpenAIError):
             mapped = to_service_error(an_instance(kind), UPSTREAM, "m")
@@ -111,13 +111,13 @@ class TestMap:
             IndexError(),
         ],
     )
-    def test_an_unreadable_answer_is_an_outage(self, error: Exception):
+    def test_an_unreadable_answer_is_an_outage(self, error: Exception) -> None:
         """Whatever it is that cannot be read."""
         mapped = to_service_error(error, UPSTREAM, "m")
         assert isinstance(mapped, Unavailable)
         assert mapped.reason == "malformed"
 
-    def test_our_own_mistakes_are_not_the_upstreams(self):
+    def test_our_own_mistakes_are_not_the_upstreams(self) -> None:
         """A bug stays one: it is logged and answered as an internal error."""
         with pytest.raises(KeyError):
             to_service_error(KeyError("ours"), UPSTREAM, "m")
@@ -136,7 +136,7 @@ class TestCalls:
 
     async def test_the_environment_adds_nothing(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
-    ):
+    ) -> None:
         """Key, address and whom to bill are those installed, whatever variables of the package are set."""
         for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
             monkeypatch.setenv(name, "ambient")
@@ -148,7 +148,7 @@ class TestCalls:
         assert not upstream.headers[-1].keys() & {"OpenAI-Organization", "OpenAI-Project"}
         await completions.close()
 
-    async def test_organization_and_project_are_sent_when_installed(self, upstream: FakeUpstream):
+    async def test_organization_and_project_are_sent_when_installed(self, upstream: FakeUpstream) -> None:
         """They tell OpenAI whom to bill."""
         completions = ChatCompletions(
             Upstream(
@@ -165,13 +165,15 @@ class TestCalls:
         assert upstream.headers[-1]["OpenAI-Project"] == "proj-1"
         await completions.close()
 
-    async def test_a_slow_upstream_times_out(self, upstream: FakeUpstream, completions: ChatCompletions):
+    async def test_a_slow_upstream_times_out(
+        self, upstream: FakeUpstream, completions: ChatCompletions
+    ) -> None:
         """The whole call is bounded, not each of its steps."""
         upstream.behaviours["slow"] = slow(5)
         with pytest.raises(TimedOut):
             await asyncio.wait_for(self.complete(completions, "slow"), 3)
 
-    async def test_an_unreachable_upstream_is_an_outage(self):
+    async def test_an_unreachable_upstream_is_an_outage(self) -> None:
         """Nobody listens there."""
         nowhere = ChatCompletions(
             Upstream(base_url="http://127.0.0.1:9/v1", api_key=KEY, model="m", timeout=5)
@@ -181,7 +183,9 @@ class TestCalls:
         assert failed.value.retryable
         await nowhere.close()
 
-    async def test_a_failed_call_is_not_repeated(self, upstream: FakeUpstream, completions: ChatCompletions):
+    async def test_a_failed_call_is_not_repeated(
+        self, upstream: FakeUpstream, completions: ChatCompletions
+    ) -> None:
         """The upstream is asked once."""
         upstream.behaviours["fail"] = refusing(500)
         with pytest.raises(Unavailable):
@@ -190,7 +194,7 @@ class TestCalls:
 
     async def test_other_servers_shapes_are_understood(
         self, upstream: FakeUpstream, completions: ChatCompletions
-    ):
+    ) -> None:
         """Some say `detail`, and some say nothing."""
 
         async def detail(request: object) -> object:
@@ -204,7 +208,7 @@ class TestCalls:
 
     async def test_a_context_that_is_exceeded_is_told_apart(
         self, upstream: FakeUpstream, completions: ChatCompletions
-    ):
+    ) -> None:
         """It is about the size of the message."""
         upstream.behaviours["long"] = refusing(400, "Too long", "context_length_exceeded")
         with pytest.raises(OversizedArgument):
@@ -215,13 +219,13 @@ class TestCalls:
     )
     async def test_garbage_is_an_outage(
         self, upstream: FakeUpstream, completions: ChatCompletions, body: bytes
-    ):
+    ) -> None:
         """However it is broken."""
         upstream.behaviours["garbage"] = garbled(body)
         with pytest.raises(Unavailable):
             await self.complete(completions, "garbage")
 
-    async def test_a_refused_key_is_the_keys_fault_when_it_is_tried(self, upstream: FakeUpstream):
+    async def test_a_refused_key_is_the_keys_fault_when_it_is_tried(self, upstream: FakeUpstream) -> None:
         """So the wizard asks for it again."""
         completions = ChatCompletions(
             Upstream(base_url=upstream.url, api_key="sk-wrong", model="m", timeout=5)
@@ -231,7 +235,9 @@ class TestCalls:
         assert refused.value.parameter == "apiKey"
         await completions.close()
 
-    async def test_an_empty_reply_is_a_reply(self, upstream: FakeUpstream, completions: ChatCompletions):
+    async def test_an_empty_reply_is_a_reply(
+        self, upstream: FakeUpstream, completions: ChatCompletions
+    ) -> None:
         """It is not taken for none."""
         upstream.behaviours["nothing"] = answering({"content": "", "refusal": None})
         assert await self.complete(completions, "nothing") == ""

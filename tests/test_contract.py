@@ -36,7 +36,7 @@ def send(host: Host, session: str, message: str) -> httpx2.Response:
 
 
 class TestSuccess:
-    def test_a_conversation_is_answered_and_kept_to_the_letter(self, host: Host, session: str):
+    def test_a_conversation_is_answered_and_kept_to_the_letter(self, host: Host, session: str) -> None:
         """The three answers have exactly the documented keys, in the documented order."""
         assert UUID.fullmatch(session)
         answer = send(host, session, "Hello")
@@ -53,7 +53,7 @@ class TestSuccess:
 
     def test_the_upstream_gets_the_model_and_the_whole_history(
         self, host: Host, session: str, shared_upstream: FakeUpstream
-    ):
+    ) -> None:
         """Nothing but model and messages is sent."""
         host.send(session, "One")
         host.send(session, "Two")
@@ -68,7 +68,7 @@ class TestSuccess:
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"aiModel": null, "persistInDB": null}'])
     @pytest.mark.parametrize("headers", [JSON, {}], ids=["json", "no type"])
-    def test_a_session_needs_no_arguments(self, host: Host, body: bytes, headers: dict[str, str]):
+    def test_a_session_needs_no_arguments(self, host: Host, body: bytes, headers: dict[str, str]) -> None:
         """No body, no arguments and nulls all mean the installed model and the cache."""
         answer = host.http.post(f"{SERVICE}/session", content=body, headers=headers)
         assert answer.status_code == 200
@@ -76,7 +76,7 @@ class TestSuccess:
         history = host.http.get(f"{SERVICE}/session-messages", params={"sessionId": session}).json()
         assert history == {"messages": [], "aiModel": "gpt-3.5-turbo", "id": session, "persistInDB": False}
 
-    def test_a_session_may_name_its_model(self, host: Host, shared_upstream: FakeUpstream):
+    def test_a_session_may_name_its_model(self, host: Host, shared_upstream: FakeUpstream) -> None:
         """The upstream is asked for it, and answers name it whatever the upstream echoes."""
         session = host.create_session(aiModel="gpt-4o")
         host.send(session, "Hi")
@@ -94,13 +94,13 @@ class TestSuccess:
     )
     def test_every_text_is_a_reply(
         self, host: Host, session: str, shared_upstream: FakeUpstream, message: dict[str, Any], reply: str
-    ):
+    ) -> None:
         """An empty reply is a reply, a refusal is one, and any script survives."""
         shared_upstream.behaviours["special"] = answering(message)
         assert host.send(session, "special") == reply
         assert host.history(session) == [("user", "special"), ("assistant", reply)]
 
-    def test_a_json_object_needs_no_content_type(self, host: Host, session: str):
+    def test_a_json_object_needs_no_content_type(self, host: Host, session: str) -> None:
         """The official client sends some calls as text."""
         body = f'{{"sessionId": "{session}", "message": "Hi"}}'
         for headers in ({}, {"Content-Type": "text/plain;charset=UTF-8"}):
@@ -144,18 +144,20 @@ WRONG_ARGUMENTS: list[tuple[str, dict[str, Any], int, str, dict[str, Any]]] = [
 
 class TestBadInput:
     @pytest.mark.parametrize(("body", "code", "message"), MALFORMED)
-    def test_a_body_that_is_no_object_is_refused(self, host: Host, body: bytes, code: int, message: str):
+    def test_a_body_that_is_no_object_is_refused(
+        self, host: Host, body: bytes, code: int, message: str
+    ) -> None:
         """Broken JSON, broken Unicode and endless nesting are the caller's fault, not an internal error."""
         status, got, text = error_of(host.http.post(f"{SERVICE}/message", content=body, headers=JSON))
         assert (status, got) == (400, code)
         assert text.startswith(message)
 
     @pytest.mark.parametrize("body", [b"Hello", b"[]", b'"text"'])
-    def test_text_that_is_no_object_is_malformed(self, host: Host, body: bytes):
+    def test_text_that_is_no_object_is_malformed(self, host: Host, body: bytes) -> None:
         """Without a JSON Content-Type only an object is taken for the arguments."""
         assert error_of(host.http.post(f"{SERVICE}/message", content=body))[:2] == (400, 8002)
 
-    def test_another_content_type_is_refused(self, host: Host):
+    def test_another_content_type_is_refused(self, host: Host) -> None:
         """A form is not taken for JSON."""
         answer = host.http.post(f"{SERVICE}/message", data={"message": "Hi"})
         assert error_of(answer) == (
@@ -167,13 +169,13 @@ class TestBadInput:
     @pytest.mark.parametrize(("route", "arguments", "code", "message", "data"), WRONG_ARGUMENTS)
     def test_wrong_arguments_are_named(
         self, host: Host, route: str, arguments: dict[str, Any], code: int, message: str, data: dict[str, Any]
-    ):
+    ) -> None:
         """Types are strict, and the first argument in documented order is the one that is told."""
         answer = host.http.post(f"{SERVICE}/{route}", json=arguments)
         assert error_of(answer) == (400, code, message)
         assert data.items() <= answer.json()["errorData"].items()
 
-    def test_the_example_of_the_envelope_is_exact(self, host: Host):
+    def test_the_example_of_the_envelope_is_exact(self, host: Host) -> None:
         """The answer to a missing argument is that of the contract, to the letter."""
         answer = host.http.post(f"{SERVICE}/message")
         assert answer.json() == {
@@ -193,12 +195,12 @@ class TestBadInput:
             (f"sessionId={UNKNOWN}&unknown=1", 404, 1000),
         ],
     )
-    def test_a_query_is_checked_the_same(self, host: Host, query: str, status: int, code: int):
+    def test_a_query_is_checked_the_same(self, host: Host, query: str, status: int, code: int) -> None:
         """Only unknown parameters are ignored there."""
         assert error_of(host.http.get(f"{SERVICE}/session-messages?{query}"))[:2] == (status, code)
 
     @pytest.mark.parametrize("session", [UNKNOWN, UNKNOWN_PERSISTED, UNKNOWN.upper(), "1", "..", "'; --"])
-    def test_an_unknown_session_is_not_found(self, host: Host, session: str):
+    def test_an_unknown_session_is_not_found(self, host: Host, session: str) -> None:
         """Unknown and malformed ids look the same to a caller."""
         expected = (404, 1000, f"Entity with the specified ID cannot be found: Id - {session}")
         assert error_of(send(host, session, "Hi")) == expected
@@ -221,7 +223,7 @@ class TestRoutes:
     )
     def test_what_leads_nowhere_has_the_envelope_too(
         self, host: Host, verb: str, path: str, expected: tuple[int, int, str]
-    ):
+    ) -> None:
         """Unknown services, unknown methods and wrong verbs are told apart."""
         answer = host.http.request(verb, path)
         assert error_of(answer) == expected
@@ -289,7 +291,7 @@ class TestUpstreamFailures:
         behaviour: Any,
         expected: tuple[int, int, str],
         data: dict[str, Any],
-    ):
+    ) -> None:
         """The caller learns who failed and whether to try again; the next message works."""
         shared_upstream.behaviours[name] = behaviour
         host.send(session, "Before")
@@ -302,7 +304,9 @@ class TestUpstreamFailures:
         assert host.send(session, "After") == "After?"
         assert [text for _, text in host.history(session)] == ["Before", "Before?", "After", "After?"]
 
-    def test_a_retry_after_is_passed_on_and_never_invented(self, host: Host, shared_upstream: FakeUpstream):
+    def test_a_retry_after_is_passed_on_and_never_invented(
+        self, host: Host, shared_upstream: FakeUpstream
+    ) -> None:
         """What the upstream says goes to the caller as it is."""
         session = host.create_session()
         shared_upstream.behaviours["wait 7"] = refusing(429, Retry_After="7")
@@ -310,7 +314,9 @@ class TestUpstreamFailures:
         assert send(host, session, "wait 7").headers["retry-after"] == "7"
         assert "retry-after" not in send(host, session, "wait").headers
 
-    def test_an_unknown_model_is_the_fault_of_who_chose_it(self, host: Host, shared_upstream: FakeUpstream):
+    def test_an_unknown_model_is_the_fault_of_who_chose_it(
+        self, host: Host, shared_upstream: FakeUpstream
+    ) -> None:
         """The caller's own choice is a bad argument."""
         shared_upstream.behaviours["unknown"] = refusing(404, "No such model", "model_not_found")
         session = host.create_session(aiModel="gpt-99")
@@ -318,7 +324,7 @@ class TestUpstreamFailures:
         assert error_of(answer) == (400, 8008, "Invalid parameter 'aiModel'")
         assert answer.json()["errorData"]["reason"] == "model_not_found"
 
-    def test_the_key_is_shown_nowhere(self, host: Host):
+    def test_the_key_is_shown_nowhere(self, host: Host) -> None:
         """Neither an error nor the log quotes it, whatever the upstream echoes."""
         assert "sk-test" not in host.log.read_text()
         assert "sk-test" not in host.http.get("/api/services").text

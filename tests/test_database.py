@@ -26,14 +26,14 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 class TestContract:
-    async def test_tables_are_created_once(self, database: Database):
+    async def test_tables_are_created_once(self, database: Database) -> None:
         """Creating them again changes nothing, even at the same time."""
         await asyncio.gather(*(database.create_tables(notes) for _ in range(5)))
         await database.run(lambda connection: connection.execute(insert(notes), {"id": 1, "text": "🎉"}))
         await database.create_tables(notes)
         assert await database.run(lambda connection: connection.scalar(select(notes.c.text))) == "🎉"
 
-    async def test_work_that_raises_stores_nothing(self, database: Database):
+    async def test_work_that_raises_stores_nothing(self, database: Database) -> None:
         """All of a transaction is stored or none, and the work's own error comes back."""
         await database.create_tables(notes)
 
@@ -45,20 +45,20 @@ class TestContract:
             await database.run(work)
         assert await database.run(lambda connection: connection.scalar(select(notes.c.id))) is None
 
-    async def test_a_broken_rule_is_the_works_own_fault(self, database: Database):
+    async def test_a_broken_rule_is_the_works_own_fault(self, database: Database) -> None:
         """It is no outage of the database."""
         await database.create_tables(notes)
         await database.run(lambda connection: connection.execute(insert(notes), {"id": 1}))
         with pytest.raises(IntegrityError):
             await database.run(lambda connection: connection.execute(insert(notes), {"id": 1}))
 
-    async def test_work_runs_beside_the_event_loop(self, database: Database):
+    async def test_work_runs_beside_the_event_loop(self, database: Database) -> None:
         """No request waits for the database of another one."""
         assert await database.run(lambda connection: threading.get_ident()) != threading.get_ident()
 
 
 class TestSQLite:
-    async def test_the_file_is_made_on_first_use(self, tmp_path: Path):
+    async def test_the_file_is_made_on_first_use(self, tmp_path: Path) -> None:
         """A host that stores nothing leaves nothing, and what it stores is its user's alone."""
         path = tmp_path / "folder" / "what? #%20.db"
         database = SQLiteDatabase(path)
@@ -68,7 +68,7 @@ class TestSQLite:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         await database.close()
 
-    async def test_a_file_that_is_no_database_is_an_outage(self, tmp_path: Path):
+    async def test_a_file_that_is_no_database_is_an_outage(self, tmp_path: Path) -> None:
         """The error tells so, and not what was to be stored."""
         path = tmp_path / "marketplace.db"
         path.write_text("This is no database." * 100)
@@ -79,7 +79,7 @@ class TestSQLite:
         assert failed.value.retry_after
         await database.close()
 
-    async def test_two_hosts_share_a_file(self, tmp_path: Path):
+    async def test_two_hosts_share_a_file(self, tmp_path: Path) -> None:
         """Each sees what the other stored, and neither is locked out."""
         first, second = (SQLiteDatabase(tmp_path / "marketplace.db") for _ in range(2))
         await asyncio.gather(first.create_tables(notes), second.create_tables(notes))

@@ -22,7 +22,7 @@ def install(product: str, **answers: object) -> Install:
 
 
 class TestContent:
-    def test_what_was_saved_is_loaded(self, home: Path):
+    def test_what_was_saved_is_loaded(self, home: Path) -> None:
         """Values and references to the environment come back as they were."""
         made = install("OpenAI", apiKey=FromEnvironment("OPENAI_API_KEY"), model="m", timeout=60)
         InstallsFile(home).save(made)
@@ -30,12 +30,12 @@ class TestContent:
         stored = json.loads((home / "installs.json").read_text())
         assert stored["installs"][0]["answers"]["apiKey"] == {"$env": "OPENAI_API_KEY"}
 
-    def test_nothing_installed_is_no_file(self, home: Path):
+    def test_nothing_installed_is_no_file(self, home: Path) -> None:
         """Looking leaves nothing behind."""
         assert InstallsFile(home).load() == {}
         assert not home.exists()
 
-    def test_an_install_is_replaced_and_removed(self, home: Path):
+    def test_an_install_is_replaced_and_removed(self, home: Path) -> None:
         """There is one install a product, and the revision tells of every change."""
         file = InstallsFile(home)
         revisions = [file.revision()]
@@ -52,20 +52,20 @@ class TestContent:
         with pytest.raises(ProductNotFound):
             file.remove("Other")
 
-    def test_a_secret_of_the_environment_is_looked_up(self):
+    def test_a_secret_of_the_environment_is_looked_up(self) -> None:
         """Where it is missing the variable is named."""
         made = install("OpenAI", apiKey=FromEnvironment("OPENAI_API_KEY"), model="m")
         assert made.values({"OPENAI_API_KEY": " sk-1\n"}) == {"apiKey": "sk-1", "model": "m"}
         with pytest.raises(MissingAnswer, match="OPENAI_API_KEY"):
             made.values({})
 
-    def test_a_secret_is_not_in_the_repr(self):
+    def test_a_secret_is_not_in_the_repr(self) -> None:
         """A log or a debugger may show an install."""
         assert "sk-1" not in repr(install("OpenAI", apiKey="sk-1"))
 
 
 class TestFile:
-    def test_it_is_its_owners_alone(self, home: Path):
+    def test_it_is_its_owners_alone(self, home: Path) -> None:
         """Mode 600 in a folder of mode 700, whatever the umask."""
         old = os.umask(0)
         try:
@@ -76,7 +76,7 @@ class TestFile:
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
     @pytest.mark.parametrize("mode", [0o644, 0o640, 0o606])
-    def test_one_that_others_can_read_is_refused(self, home: Path, mode: int):
+    def test_one_that_others_can_read_is_refused(self, home: Path, mode: int) -> None:
         """The error says how to mend it, and the way it says works."""
         file = InstallsFile(home)
         file.save(install("OpenAI"))
@@ -91,7 +91,7 @@ class TestFile:
         "content",
         [b"", b"{", b"[]", b"\xff", b'{"format": 1}', b'{"format": 1, "installs": [{"apiKey": "sk-1"}]}'],
     )
-    def test_a_damaged_one_is_refused_and_kept(self, home: Path, content: bytes):
+    def test_a_damaged_one_is_refused_and_kept(self, home: Path, content: bytes) -> None:
         """Neither reading nor writing loses what may still be mended; no secret is quoted."""
         file = InstallsFile(home)
         file.save(install("OpenAI"))
@@ -102,7 +102,7 @@ class TestFile:
             assert "sk-1" not in str(refused.value)
         assert file.path.read_bytes() == content
 
-    def test_one_of_a_newer_marketplace_is_refused(self, home: Path):
+    def test_one_of_a_newer_marketplace_is_refused(self, home: Path) -> None:
         """It is not overwritten with less than it held."""
         file = InstallsFile(home)
         file.save(install("OpenAI"))
@@ -110,7 +110,7 @@ class TestFile:
         with pytest.raises(InstallsError, match="newer"):
             file.load()
 
-    def test_a_folder_that_cannot_be_is_told(self, tmp_path: Path):
+    def test_a_folder_that_cannot_be_is_told(self, tmp_path: Path) -> None:
         """The path and the system's reason are in the error."""
         (tmp_path / "file").touch()
         file = InstallsFile(tmp_path / "file" / "home")
@@ -124,7 +124,7 @@ def _save_many(folder: str, worker: int) -> None:
 
 
 class TestSafety:
-    def test_two_installers_at_once_lose_nothing(self, home: Path):
+    def test_two_installers_at_once_lose_nothing(self, home: Path) -> None:
         """Each change is made to what the others have left."""
         context = multiprocessing.get_context("spawn")
         workers = [context.Process(target=_save_many, args=(str(home), n)) for n in range(4)]
@@ -134,7 +134,7 @@ class TestSafety:
             worker.join()
         assert len(InstallsFile(home).load()) == 40
 
-    def test_a_crash_at_any_instant_leaves_a_whole_file(self, home: Path):
+    def test_a_crash_at_any_instant_leaves_a_whole_file(self, home: Path) -> None:
         """After kill -9 the content is that before a change or after it, and the next change works."""
         program = (
             "import sys, itertools; from pathlib import Path;"

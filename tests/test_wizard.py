@@ -59,7 +59,7 @@ def base_url(upstream: FakeUpstream) -> Iterator[tuple[str, str]]:
     yield ("--set", f"baseUrl={upstream.url}")
 
 
-def test_it_asks_tries_and_remembers(home: Path, base_url: tuple[str, str]):
+def test_it_asks_tries_and_remembers(home: Path, base_url: tuple[str, str]) -> None:
     """The key is not echoed; Enter takes the model that is offered."""
     terminal = Terminal(home, *base_url)
     terminal.see(KEY_PROMPT)
@@ -73,7 +73,7 @@ def test_it_asks_tries_and_remembers(home: Path, base_url: tuple[str, str]):
     assert terminal.answers()["model"] == "gpt-3.5-turbo"
 
 
-def test_a_refused_key_is_asked_again_with_the_reason(home: Path, base_url: tuple[str, str]):
+def test_a_refused_key_is_asked_again_with_the_reason(home: Path, base_url: tuple[str, str]) -> None:
     """The other answers stand; a key that cannot be one is refused without a call."""
     terminal = Terminal(home, *base_url)
     terminal.see(KEY_PROMPT)
@@ -92,7 +92,7 @@ def test_a_refused_key_is_asked_again_with_the_reason(home: Path, base_url: tupl
     assert terminal.answers()["apiKey"] == KEY
 
 
-def test_an_unknown_model_is_asked_again_with_those_there_are(home: Path, base_url: tuple[str, str]):
+def test_an_unknown_model_is_asked_again_with_those_there_are(home: Path, base_url: tuple[str, str]) -> None:
     """The key is not asked a second time."""
     terminal = Terminal(home, *base_url)
     terminal.see(KEY_PROMPT)
@@ -106,7 +106,7 @@ def test_an_unknown_model_is_asked_again_with_those_there_are(home: Path, base_u
     assert terminal.answers()["model"] == "gpt-4o"
 
 
-def test_enter_alone_takes_the_trial(home: Path):
+def test_enter_alone_takes_the_trial(home: Path) -> None:
     """Nothing else is asked."""
     terminal = Terminal(home)
     terminal.see("Enter alone tries OpenAI without it, with the practice model.")
@@ -117,7 +117,7 @@ def test_enter_alone_takes_the_trial(home: Path):
     assert terminal.answers()["model"] == "practice-model"
 
 
-def test_enter_alone_takes_the_trial_after_a_refused_key_too(home: Path, base_url: tuple[str, str]):
+def test_enter_alone_takes_the_trial_after_a_refused_key_too(home: Path, base_url: tuple[str, str]) -> None:
     """Somebody without a working key can still go on; an option that contradicts the trial is told."""
     terminal = Terminal(home, *base_url)
     terminal.see(KEY_PROMPT)
@@ -133,7 +133,7 @@ def test_enter_alone_takes_the_trial_after_a_refused_key_too(home: Path, base_ur
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
-def test_an_unreachable_upstream_is_offered_untried(home: Path, answer: str, code: int):
+def test_an_unreachable_upstream_is_offered_untried(home: Path, answer: str, code: int) -> None:
     """Enter alone does not install it."""
     terminal = Terminal(home, "--set", "baseUrl=http://127.0.0.1:9/v1")
     terminal.see(KEY_PROMPT)
@@ -149,7 +149,7 @@ def test_an_unreachable_upstream_is_offered_untried(home: Path, answer: str, cod
 
 @pytest.mark.parametrize("prompts", [[KEY_PROMPT], [KEY_PROMPT, MODEL_PROMPT]], ids=["key", "model"])
 @pytest.mark.parametrize("leave", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
-def test_leaving_at_any_prompt_leaves_nothing_behind(home: Path, prompts: list[str], leave: str):
+def test_leaving_at_any_prompt_leaves_nothing_behind(home: Path, prompts: list[str], leave: str) -> None:
     """No file, and no stack trace."""
     terminal = Terminal(home)
     for number, prompt in enumerate(prompts, 1):
@@ -163,7 +163,7 @@ def test_leaving_at_any_prompt_leaves_nothing_behind(home: Path, prompts: list[s
     assert not home.exists()
 
 
-def test_ctrl_c_while_it_is_tried_leaves_nothing_behind(home: Path, upstream: FakeUpstream):
+def test_ctrl_c_while_it_is_tried_leaves_nothing_behind(home: Path, upstream: FakeUpstream) -> None:
     """Waiting for an upstream can be given up, too."""
     from tests.upstream import slow
 
@@ -179,7 +179,7 @@ def test_ctrl_c_while_it_is_tried_leaves_nothing_behind(home: Path, upstream: Fa
     assert not home.exists()
 
 
-def test_an_answer_of_the_environment_is_not_asked(home: Path, base_url: tuple[str, str]):
+def test_an_answer_of_the_environment_is_not_asked(home: Path, base_url: tuple[str, str]) -> None:
     """It is told where the answer came from, and the secret stays there."""
     terminal = Terminal(home, *base_url, OPENAI_API_KEY=KEY)
     terminal.see("OpenAI secret API key: taken from OPENAI_API_KEY.")
@@ -189,7 +189,7 @@ def test_an_answer_of_the_environment_is_not_asked(home: Path, base_url: tuple[s
     assert terminal.answers()["apiKey"] == {"$env": "OPENAI_API_KEY"}
 
 
-def test_everything_is_asked_on_request(home: Path, upstream: FakeUpstream):
+def test_everything_is_asked_on_request(home: Path, upstream: FakeUpstream) -> None:
     """Enter alone leaves an optional item out."""
     terminal = Terminal(home, "--all")
     for prompt, answer in {
@@ -216,7 +216,7 @@ def test_everything_is_asked_on_request(home: Path, upstream: FakeUpstream):
     }
 
 
-def test_no_input_asks_nothing_at_a_terminal_either(home: Path):
+def test_no_input_asks_nothing_at_a_terminal_either(home: Path) -> None:
     """A script that runs in one must not hang."""
     terminal = Terminal(home, "--no-input")
     assert terminal.end() == 2

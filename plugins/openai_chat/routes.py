@@ -6,7 +6,15 @@ from litestar.di import NamedDependency
 
 from plugins.openai_chat.chat import Chat, Message
 
-__all__ = ["routes"]
+__all__ = [
+    "CreateSession",
+    "GetSessionMessages",
+    "Reply",
+    "SendMessage",
+    "SessionCreated",
+    "SessionMessages",
+    "routes",
+]
 
 
 class CreateSession(msgspec.Struct, frozen=True, rename="camel"):
