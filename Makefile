@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 run: .venv/ready
 	@$(BIN)/marketplace install OpenAI --if-missing
-	@exec $(BIN)/marketplace serve
+	@exec $(BIN)/marketplace serve $(SERVE)
 
 test: .venv/ready
 	$(BIN)/python -m pytest

@@ -4,6 +4,7 @@ import asyncio
 import stat
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,11 +85,12 @@ class TestSQLite:
         first, second = (SQLiteDatabase(tmp_path / "marketplace.db") for _ in range(2))
         await asyncio.gather(first.create_tables(notes), second.create_tables(notes))
         await asyncio.gather(
-            *(
-                database.run(lambda connection, n=number: connection.execute(insert(notes), {"id": n}))
-                for number, database in enumerate([first, second] * 50)
-            )
+            *(database.run(partial(_add, number)) for number, database in enumerate([first, second] * 50))
         )
         assert len(await first.run(lambda connection: connection.execute(select(notes)).all())) == 100
         await first.close()
         await second.close()
+
+
+def _add(number: int, connection: Connection) -> None:
+    connection.execute(insert(notes), {"id": number})

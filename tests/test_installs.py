@@ -38,17 +38,14 @@ class TestContent:
     def test_an_install_is_replaced_and_removed(self, home: Path) -> None:
         """There is one install a product, and the revision tells of every change."""
         file = InstallsFile(home)
-        revisions = [file.revision()]
-        for change in (
-            lambda: file.save(install("OpenAI", model="a")),
-            lambda: file.save(install("Other")),
-            lambda: file.save(install("OpenAI", model="b")),
-            lambda: file.remove("Other"),
-        ):
-            change()
-            revisions.append(file.revision())
+        revisions = {file.revision()}
+        for made in (install("OpenAI", model="a"), install("Other"), install("OpenAI", model="b")):
+            file.save(made)
+            revisions.add(file.revision())
+        file.remove("Other")
+        revisions.add(file.revision())
         assert file.load() == {"OpenAI": install("OpenAI", model="b")}
-        assert len(set(revisions)) == 5
+        assert len(revisions) == 5
         with pytest.raises(ProductNotFound):
             file.remove("Other")
 

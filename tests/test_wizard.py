@@ -2,7 +2,6 @@
 
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -23,7 +22,7 @@ class Terminal:
         self.child: pexpect.spawn[str] = pexpect.spawn(
             COMMAND[0],
             [*COMMAND[1:], "install", "OpenAI", *options],
-            env=environment(home, **more),  # type: ignore[arg-type]
+            env=environment(home, **more),
             encoding="utf-8",
             timeout=20,
         )
@@ -54,9 +53,9 @@ class Terminal:
 
 
 @pytest.fixture
-def base_url(upstream: FakeUpstream) -> Iterator[tuple[str, str]]:
+def base_url(upstream: FakeUpstream) -> tuple[str, str]:
     """The option that names the fake upstream."""
-    yield ("--set", f"baseUrl={upstream.url}")
+    return ("--set", f"baseUrl={upstream.url}")
 
 
 def test_it_asks_tries_and_remembers(home: Path, base_url: tuple[str, str]) -> None:
