@@ -19,6 +19,9 @@ from marketplace.wizard import Sources, Wizard
 
 __all__ = ["main"]
 
+DEFAULT_URL = "http://127.0.0.1:8080"
+"""Where a host answers that was not told otherwise."""
+
 
 class _Commands(click.RichGroup):
     """Our commands and those that other packages add; what has to be mended is told in a line."""
@@ -58,7 +61,10 @@ def list_products() -> None:
     """List the products on offer."""
     installed = InstallsFile(home()).load()
     for product in read_manifest().products:
-        mark = "  (installed)" if product.name in installed else ""
+        mark = ""
+        if install := installed.get(product.name):
+            notice = product.notice(install.answers)
+            mark = f"  (installed, {notice})" if notice else "  (installed)"
         click.echo(f"{product.name} {product.version}  {product.summary}{mark}")
 
 
@@ -92,7 +98,8 @@ def install(
     """
     installs = InstallsFile(home())
     wanted = read_manifest().product(product)
-    if if_missing and wanted.name in installs.load():
+    is_installed = wanted.name in installs.load()  # read first: a damaged file is told before any question
+    if is_installed and if_missing:
         return
     person = Terminal() if sys.stdin.isatty() and not no_input else None
     wizard = Wizard(
@@ -109,6 +116,8 @@ def install(
     made = wizard.settle(service, answers, verify=not no_verify)
     installs.save(made)
     _tell_installed(wanted, wanted.notice(made.answers))
+    if not if_missing:
+        _tell_next(wanted)
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:
@@ -116,13 +125,21 @@ def _pairs(options: tuple[str, ...]) -> dict[str, str]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            raise click.BadParameter(f"{option!r} is not NAME=VALUE.", param_hint="--set")
+            raise click.BadParameter("write it as NAME=VALUE.", param_hint="--set")
         pairs[name] = value
     return pairs
 
 
 def _tell_installed(product: Product, notice: str | None) -> None:
     click.echo(f"{product.name} {product.version} is installed{f' ({notice})' if notice else ''}.")
+
+
+def _tell_next(product: Product) -> None:
+    click.echo(
+        "Start the host with `marketplace serve`, or anew if it runs. Then try, one after the other:\n"
+    )
+    for line in product.examples_at(DEFAULT_URL):
+        click.echo(line)
 
 
 @main.command()

@@ -108,6 +108,10 @@ class Product(_Strict, frozen=True, kw_only=True):
             return self.trial.label
         return None
 
+    def examples_at(self, url: str) -> list[str]:
+        """Return the examples for a host that answers at ``url``."""
+        return [line.replace("{url}", f"{url}/api/services/{self.name}") for line in self.examples]
+
     def defaults(self) -> dict[str, Value]:
         """Return the answers that stand where nobody gave any."""
         return {item.name: item.default for item in self.configuration if item.default is not None}

@@ -70,6 +70,7 @@ class Wizard:
             NotInstalled: if what was given is no answer to its item.
 
         """
+        self._tell(f"{self._product.name} {self._product.version}: {self._product.summary}")
         answers: dict[str, Value] = {}
         for item in self._product.configuration:
             answer = self._answer(item)
@@ -172,12 +173,10 @@ class Wizard:
         )
 
     def _accept_untried(self, error: ServiceError) -> None:
-        self._tell(f"{self._product.name} could not be tried: {error}")
+        text = f"{self._product.name} could not be tried: {error}."
         if self._sources.person is None:
-            raise NotInstalled(
-                f"{self._product.name} could not be tried: {error}"
-                " Add --no-verify to install it all the same."
-            ) from error
+            raise NotInstalled(f"{text} Add --no-verify to install it all the same.") from error
+        self._sources.person.tell(text)
         if not self._sources.person.agrees("Install it all the same?"):
             raise NotInstalled("Not installed.") from error
 

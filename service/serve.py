@@ -78,18 +78,15 @@ def _url(listener: socket.socket) -> str:
 
 
 def _greet(url: str, services: Sequence[RunningService]) -> None:
-    from service.services import SERVICES
-
     click.echo(f"Serving on {url}")
-    for service in services:
-        info = service.info
-        address = f"{url}{SERVICES}/{info.name}"
-        notice = f" ({info.notice})" if info.notice else ""
-        click.echo(f"\n{info.name} {info.version}{notice}: {info.reason or address}")
-        if info.state == "ok" and service.examples:
-            click.echo("Try it, one line after the other:\n")
-            for line in service.examples:
-                click.echo(line.replace("{url}", address))
     if not services:
         click.echo("Nothing is installed. `marketplace list` shows what is on offer.")
+    for service in services:
+        info = service.info
+        notice = f" ({info.notice})" if info.notice else ""
+        click.echo(f"\n{info.name} {info.version}{notice}: {info.reason or info.state}")
+        if info.state == "ok" and service.product:
+            click.echo(
+                "\n".join(["Try it, one line after the other:", "", *service.product.examples_at(url)])
+            )
     click.echo()

@@ -51,10 +51,10 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunningService(msgspec.Struct, frozen=True, kw_only=True):
-    """An install, running, or failed: then it has no ``router``."""
+    """An install, running, or failed: then it has no ``router``, and may have no ``product``."""
 
     info: ServiceInfo
-    examples: list[str] = []
+    product: Product | None = None
     service: Service[Any] | None = None
     router: Router | None = None
 
@@ -99,7 +99,7 @@ def _mount(service: Service[Any], product: Product, info: ServiceInfo) -> Runnin
     methods = list(_methods(router))
     return RunningService(
         info=msgspec.structs.replace(info, state="ok", methods=methods),
-        examples=product.examples,
+        product=product,
         service=service,
         router=router,
     )

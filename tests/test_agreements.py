@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from marketplace.cli import main
+from marketplace.cli import DEFAULT_URL, main
 from marketplace.manifest import read_manifest
 from service.errors import TABLE
 from service.settings import Settings
@@ -116,8 +116,7 @@ class TestReadme:
 
     def test_its_calls_are_those_the_host_prints(self) -> None:
         """A newcomer sees the same three lines in both."""
-        url = "http://127.0.0.1:8080/api/services/OpenAI"
-        examples = [line.replace("{url}", url) for line in read_manifest().product("OpenAI").examples]
+        examples = read_manifest().product("OpenAI").examples_at(DEFAULT_URL)
         assert next(block for block in blocks("sh") if "curl" in block).splitlines() == examples
 
     def test_its_commands_exist(self) -> None:

@@ -139,7 +139,7 @@ def test_an_unreachable_upstream_is_offered_untried(home: Path, answer: str, cod
     terminal.type(KEY)
     terminal.see(MODEL_PROMPT)
     terminal.type("")
-    terminal.see("could not be tried: the upstream cannot be reached")
+    terminal.see("could not be tried: http://127.0.0.1:9/v1: the upstream cannot be reached")
     terminal.see(r"Install it all the same\? \[y/N\]: ")
     terminal.type(answer)
     assert terminal.end() == code

@@ -41,7 +41,9 @@ class FakeUpstream:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="upstream")
         thread.start()
-        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0)
+        runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=0, handler_cancellation=True
+        )
         try:
             asyncio.run_coroutine_threadsafe(self._start(runner), loop).result()
             yield self

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from litestar import Router
 
-from marketplace import Host, InvalidArgument, Service
+from marketplace import Host, InvalidArgument, Service, TimedOut, Unavailable
 from plugins.openai_chat.chat import Chat
 from plugins.openai_chat.completions import ChatCompletions, Upstream
 from plugins.openai_chat.practice import PRACTICE, practice_server
@@ -64,7 +64,10 @@ class OpenAI(Service[OpenAIConfiguration]):
         """Try the key and the model by listing the upstream's models; see `Service.check`."""
         async with AsyncExitStack() as stack:
             completions = await _connect(configuration, stack)
-            models = await completions.models()
+            try:
+                models = await completions.models()
+            except (Unavailable, TimedOut) as error:
+                raise Unavailable(f"{configuration.base_url}: {error}", source=error.source) from error
             if models and configuration.model not in models:
                 raise InvalidArgument(
                     f"{configuration.model} is not among the models of this key: {_some(models)}",
