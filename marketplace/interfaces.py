@@ -57,10 +57,19 @@ class Database(Protocol):
         """
 
     async def create_tables(self, *tables: Table) -> None:
-        """Create those of the ``tables`` that do not exist yet.
+        """Create those of the ``tables`` that do not exist yet; several processes may do so at once.
 
         Raises:
-            Unavailable: if the database cannot do it now.
+            Unavailable: if the database cannot do it now, or has another table of that name: that is
+                reported, never altered.
+
+        """
+
+    async def tables_exist(self, *tables: Table) -> bool:  # type: ignore[empty-body]
+        """Return whether all ``tables`` exist.
+
+        Raises:
+            Unavailable: as `create_tables` does.
 
         """
 

@@ -14,8 +14,8 @@ from marketplace.errors import ServiceError, Unavailable
 from marketplace.installs import Installs
 from marketplace.interfaces import Host
 from marketplace.manifest import Manifest
-from service.cache import MemoryCache
-from service.database import SQLiteDatabase
+from service.cache import open_cache
+from service.database import SQLDatabase
 from service.edge import Edge
 from service.errors import MethodNotFound, ServiceNotFound, answer_to, from_litestar
 from service.services import SERVICES, RunningService, ServiceInfo, start_service
@@ -41,8 +41,8 @@ class Application:
         self._manifest = manifest
         self._on_ready = on_ready
         self._services: list[RunningService] = []
-        self._cache = MemoryCache(limit=settings.cache_limit)
-        self._database = SQLiteDatabase(settings.database)
+        self._cache = open_cache(settings)
+        self._database = SQLDatabase(settings.database_url)
 
     async def __call__(self, scope: HTTPScope | LifeSpanScope, receive: Any, send: Any) -> None:
         """Answer the server."""

@@ -1,4 +1,4 @@
-"""The database facility: transactions in a worker thread, opened on first use."""
+"""The database facility: transactions in worker threads, on SQLite, PostgreSQL and MariaDB or MySQL."""
 
 import asyncio
 import sqlite3
@@ -8,84 +8,146 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+import msgspec
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.exc import (
     DatabaseError,
     DataError,
+    DBAPIError,
     IntegrityError,
     InterfaceError,
     ProgrammingError,
 )
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from marketplace.errors import Unavailable
 
-__all__ = ["SQLiteDatabase"]
+__all__ = ["DRIVERS", "SQLDatabase"]
 
 Result = TypeVar("Result")
 
 BUSY_TIMEOUT = 15.0
-"""Seconds that a process waits while another one writes."""
+"""Seconds that a process waits while another one writes to an SQLite file."""
+
+CONNECT_TIMEOUT = 3
+STATEMENT_TIMEOUT = 15
+"""Seconds that a server may take to let us in, and to answer a statement."""
 
 
-class SQLiteDatabase:
-    """An SQLite file. All work runs in one thread with one connection, so nothing waits for a lock of ours.
+class _Driver(msgspec.Struct, frozen=True):
+    """How one kind of database is opened: SQLAlchemy's name for it, how many threads, and more."""
 
-    Several processes may use the file; a writer waits for another up to fifteen seconds.
+    name: str
+    threads: int
+    options: dict[str, Any]
+
+
+_TCP = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
+_POSTGRESQL = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout={STATEMENT_TIMEOUT}s",
+    "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
+    **_TCP,
+}
+_MYSQL = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "read_timeout": STATEMENT_TIMEOUT,
+    "write_timeout": STATEMENT_TIMEOUT,
+    "charset": "utf8mb4",
+}
+_SQLITE = {"timeout": BUSY_TIMEOUT, "check_same_thread": False, "isolation_level": None}
+
+DRIVERS = {
+    "sqlite": _Driver("sqlite", 1, _SQLITE),
+    "postgresql": _Driver("postgresql+psycopg", 8, _POSTGRESQL),
+    "mysql": _Driver("mysql+pymysql", 8, _MYSQL),
+    "mariadb": _Driver("mariadb+pymysql", 8, _MYSQL),
+}
+"""The kinds of database by the scheme of their URL."""
+
+
+class SQLDatabase:
+    """A database that SQLAlchemy reaches synchronously, from as many threads as there are connections.
+
+    Connects on first use, and anew whenever the connection was lost. SQLite has one thread and one
+    connection, so that nothing here waits for a lock of ours; other processes may use the file, too.
+    The scheme of ``url`` is one of `DRIVERS`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._driver = DRIVERS[url.drivername]
         self._engine: Engine | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._threads = ThreadPoolExecutor(self._driver.threads, thread_name_prefix="database")
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one transaction; see `marketplace.Database.run`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work)
 
     async def create_tables(self, *tables: Table) -> None:
         """Create the ``tables`` that do not exist; see `marketplace.Database.create_tables`."""
+        await self.run(lambda connection: _create(connection, tables))
 
-        def create(connection: Connection) -> None:
-            for table in tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index, if_not_exists=True))
-
-        await self.run(create)
+    async def tables_exist(self, *tables: Table) -> bool:
+        """Return whether all ``tables`` exist; see `marketplace.Database.tables_exist`."""
+        return await self.run(lambda connection: all(_exists(connection, table) for table in tables))
 
     async def close(self) -> None:
-        """Close the connection after the work that is under way."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._dispose)
-        self._thread.shutdown()
-
-    def _transact(self, work: Callable[[Connection], Result]) -> Result:
-        try:
-            self._engine = self._engine or _open(self._path)
-            with self._engine.begin() as connection:
-                return work(connection)
-        except (DataError, IntegrityError, ProgrammingError):
-            raise  # the work is at fault, not the database
-        except (DatabaseError, InterfaceError, OSError) as error:
-            raise Unavailable(
-                "the database cannot be used", source="host", reason="database", retry_after=5
-            ) from error
-
-    def _dispose(self) -> None:
+        """Close all connections after the work that is under way."""
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         if self._engine:
             self._engine.dispose()
 
+    def _transact(self, work: Callable[[Connection], Result]) -> Result:
+        try:
+            self._engine = self._engine or _engine(self._url, self._driver)
+            try:
+                return _attempt(self._engine, work)
+            except _LostBeforeCommit:
+                return _attempt(self._engine, work)
+        except (DataError, IntegrityError, ProgrammingError):
+            raise  # the work is at fault, not the database
+        except (DatabaseError, InterfaceError, OSError, _LostBeforeCommit) as error:
+            text = "the database cannot be used"
+            raise Unavailable(text, source="host", reason="database", retry_after=5) from error
 
-def _open(path: Path) -> Engine:
+
+class _LostBeforeCommit(Exception):
+    """The connection turned out to be lost while nothing was stored yet: trying again is safe."""
+
+
+def _attempt(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    with engine.connect() as connection, connection.begin() as transaction:
+        try:
+            result = work(connection)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _LostBeforeCommit(str(error.orig)) from error
+            raise
+        transaction.commit()
+        return result
+
+
+def _engine(url: URL, driver: _Driver) -> Engine:
+    options: dict[str, Any] = {"connect_args": driver.options, "hide_parameters": True}
+    if driver.name == "sqlite":
+        return _sqlite_engine(url, options)
+    return create_engine(
+        url.set(drivername=driver.name),
+        poolclass=QueuePool,
+        pool_size=driver.threads,
+        max_overflow=0,
+        pool_reset_on_return=None,
+        **options,
+    )
+
+
+def _sqlite_engine(url: URL, options: dict[str, Any]) -> Engine:
+    path = Path(str(url.database))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        hide_parameters=True,  # they are what people wrote
-        poolclass=StaticPool,
-        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False, "isolation_level": None},
-    )
+    engine = create_engine(url, poolclass=StaticPool, **options)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine
@@ -113,3 +175,36 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _create(connection: Connection, tables: tuple[Table, ...]) -> None:
+    if connection.dialect.name == "postgresql":
+        # IF NOT EXISTS does not help there: two that create at once collide in the catalogue.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('marketplace.create_tables'))"))
+    for table in tables:
+        if not _exists(connection, table):
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _exists(connection: Connection, table: Table) -> bool:
+    """Return whether ``table`` exists.
+
+    Raises:
+        Unavailable: if somebody else has made one of that name that is not like it.
+
+    """
+    inspector = inspect(connection)
+    if not inspector.has_table(table.name):
+        return False
+    found = {column["name"] for column in inspector.get_columns(table.name)}
+    if missing := [name for name in table.columns.keys() if name not in found]:
+        raise Unavailable(
+            f"the database has another table named {table.name}, without {', '.join(missing)}:"
+            " rename it, or use another database",
+            source="host",
+            reason="foreign_table",
+            retryable=False,
+        )
+    return True

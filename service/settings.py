@@ -1,16 +1,21 @@
 """The host's settings, each from an environment variable that its docstring names."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from marketplace.errors import SettingsError
 from marketplace.installs import home
+from service.database import DRIVERS
 
 __all__ = ["Settings", "read_settings"]
 
 MEMORY = "memory://"
+REDIS = ("redis", "rediss", "redis+cluster", "rediss+cluster")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,12 +24,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``home``
         ``MARKETPLACE_HOME``: the folder of the installs and the SQLite file.
     ``cache_url``
-        ``MARKETPLACE_CACHE_URL``: where cached sessions live; ``memory://`` is this process.
+        ``MARKETPLACE_CACHE_URL``: where cached sessions live: ``memory://`` (this process), ``redis://``,
+        ``rediss://``, or ``redis+cluster://`` and ``rediss+cluster://`` with one node of a Redis Cluster.
     ``cache_limit``
         ``MARKETPLACE_CACHE_LIMIT``: how many bytes the memory cache may hold.
-    ``database``
-        ``MARKETPLACE_DATABASE_URL``, as ``sqlite:///PATH``: the SQLite file of sessions that are
-        persisted; ``marketplace.db`` in ``home`` unless set.
+    ``database_url``
+        ``MARKETPLACE_DATABASE_URL``: where persisted sessions live: ``sqlite:///PATH``, ``postgresql://``,
+        ``mariadb://`` or ``mysql://``; ``marketplace.db`` in ``home`` unless set.
+    ``origins``
+        ``MARKETPLACE_ORIGINS``: whose pages may call from a browser, besides our own: origins such as
+        ``https://app.example``, separated by commas.
     ``max_body``
         ``MARKETPLACE_MAX_BODY``: how many bytes a request's body may have.
     ``body_timeout``
@@ -32,9 +41,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     home: Path
-    database: Path
+    database_url: URL
     cache_url: str = MEMORY
     cache_limit: int = 256 * 1024 * 1024
+    origins: frozenset[str] = frozenset()
     max_body: int = 4 * 1024 * 1024
     body_timeout: int = 30
 
@@ -42,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def is_shared(self) -> bool:
         """Whether several processes see the same cached sessions."""
         return self.cache_url != MEMORY
+
+    def __repr__(self) -> str:
+        return f"Settings(home={str(self.home)!r}, database_url={self.database_url!r}, ...)"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -52,21 +65,48 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     """
     folder = home()
-    cache_url = environment.get("MARKETPLACE_CACHE_URL") or MEMORY
-    if cache_url != MEMORY:
-        raise SettingsError(f"MARKETPLACE_CACHE_URL can only be {MEMORY}.")
-    database_url = environment.get("MARKETPLACE_DATABASE_URL")
-    if database_url and not database_url.startswith("sqlite:///"):
-        raise SettingsError("MARKETPLACE_DATABASE_URL can only be sqlite:///PATH.")
-    database = database_url.removeprefix("sqlite:///") if database_url else folder / "marketplace.db"
     return Settings(
         home=folder,
-        cache_url=cache_url,
-        database=Path(database),
+        database_url=_database_url(environment.get("MARKETPLACE_DATABASE_URL"), folder),
+        cache_url=_cache_url(environment.get("MARKETPLACE_CACHE_URL") or MEMORY),
         cache_limit=_number(environment, "MARKETPLACE_CACHE_LIMIT", 256 * 1024 * 1024),
+        origins=_origins(environment.get("MARKETPLACE_ORIGINS", "")),
         max_body=_number(environment, "MARKETPLACE_MAX_BODY", 4 * 1024 * 1024),
         body_timeout=_number(environment, "MARKETPLACE_BODY_TIMEOUT", 30),
     )
+
+
+def _database_url(text: str | None, folder: Path) -> URL:
+    if not text:
+        return URL.create("sqlite", database=str(folder / "marketplace.db"))
+    # The text itself is never repeated: it may hold a password.
+    known = ", ".join(f"{scheme}://" for scheme in DRIVERS)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise SettingsError(f"MARKETPLACE_DATABASE_URL is no URL; it begins with {known}.") from None
+    if url.drivername not in DRIVERS:
+        raise SettingsError(f"MARKETPLACE_DATABASE_URL has to begin with one of {known}.")
+    if not url.database:
+        raise SettingsError("MARKETPLACE_DATABASE_URL names no database at its end.")
+    return url
+
+
+def _cache_url(text: str) -> str:
+    if text != MEMORY and text.partition("://")[0] not in REDIS:
+        known = ", ".join(f"{scheme}://" for scheme in REDIS)
+        raise SettingsError(f"MARKETPLACE_CACHE_URL has to be {MEMORY} or begin with one of {known}.")
+    return text
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = [origin.strip().rstrip("/").lower() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s*]+", origin):
+            raise SettingsError(
+                f"MARKETPLACE_ORIGINS has {origin!r}; expected origins such as https://app.example."
+            )
+    return frozenset(origins)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

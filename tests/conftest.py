@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.facilities import close_all
 from tests.host import Host, install, serving
 from tests.upstream import KEY, FakeUpstream
 
@@ -41,6 +42,7 @@ def home(tmp_path: Path) -> Path:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """In CI nothing may be skipped: what is needed there is there."""
+    close_all()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and reporter.stats.get("skipped") and exitstatus == 0:
         reporter.write_line("Skipped tests count as failures in CI.", red=True)

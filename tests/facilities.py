@@ -1,29 +1,91 @@
-"""Every backend of the two facilities, each opened anew for a test."""
+"""Every backend of the two facilities: real ones, each with a place in it that is the test's own."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import functools
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from marketplace import Cache, Database
-from service.cache import MemoryCache
-from service.database import SQLiteDatabase
+import pytest
+import redis
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
-__all__ = ["CACHES", "DATABASES"]
+from service.cache import HostCache, MemoryCache, RedisCache
+from service.database import DRIVERS, SQLDatabase
+from tests.servers import redis_cluster
+
+__all__ = ["CACHES", "DATABASES", "cache_url", "database_url", "open_cache", "open_database"]
+
+CACHES = ["memory", "redis", "cluster"]
+DATABASES = ["sqlite", "postgresql", "mariadb"]
+
+_REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
+_SERVERS = {
+    "postgresql": os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/test"),
+    "mariadb": os.environ.get("TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306/test"),
+}
+
+_of_the_run = ExitStack()
+"""What lives as long as the test run; closed by `close_all`."""
 
 
-@asynccontextmanager
-async def _memory(folder: Path) -> AsyncIterator[Cache]:
-    cache = MemoryCache(limit=1_000_000)
-    yield cache
-    await cache.close()
+def close_all() -> None:
+    """Stop what was started for the whole run."""
+    _of_the_run.close()
 
 
-@asynccontextmanager
-async def _sqlite(folder: Path) -> AsyncIterator[Database]:
-    database = SQLiteDatabase(folder / "marketplace.db")
-    yield database
-    await database.close()
+@functools.cache
+def cache_url(backend: str) -> str:
+    """Return the URL of a running cache; skip the test where there is none."""
+    if backend == "memory":
+        return "memory://"
+    if backend == "cluster":
+        return f"redis+cluster://127.0.0.1:{_of_the_run.enter_context(redis_cluster())[0]}"
+    try:
+        with redis.Redis.from_url(_REDIS) as client:
+            client.ping()
+    except redis.RedisError as error:
+        pytest.skip(f"no Redis at {_REDIS}: {error}")
+    return _REDIS
 
 
-CACHES: dict[str, Callable[[Path], AbstractAsyncContextManager[Cache]]] = {"memory": _memory}
-DATABASES: dict[str, Callable[[Path], AbstractAsyncContextManager[Database]]] = {"sqlite": _sqlite}
+def open_cache(backend: str) -> HostCache:
+    """Open a cache that has no entries yet; in a shared one, under a prefix of its own."""
+    if backend == "memory":
+        return MemoryCache(limit=10_000_000)
+    return RedisCache(cache_url(backend), prefix=f"test-{uuid.uuid4()}:")
+
+
+@contextmanager
+def database_url(backend: str, folder: Path) -> Iterator[str]:
+    """Yield the URL of an empty database, dropped afterwards; skip the test where there is no server."""
+    if backend == "sqlite":
+        yield f"sqlite:///{folder}/marketplace.db"
+        return
+    server = make_url(_SERVERS[backend])
+    name = f"test_{uuid.uuid4().hex}"
+    try:
+        _administer(server, f"CREATE DATABASE {name}")
+    except OperationalError as error:
+        pytest.skip(f"no {backend} at {server}: {error.orig}")
+    try:
+        yield server.set(database=name).render_as_string(hide_password=False)
+    finally:
+        force = " WITH (FORCE)" if backend == "postgresql" else ""
+        _administer(server, f"DROP DATABASE {name}{force}")
+
+
+@contextmanager
+def open_database(backend: str, folder: Path) -> Iterator[SQLDatabase]:
+    """Open an empty database, dropped afterwards."""
+    with database_url(backend, folder) as url:
+        yield SQLDatabase(make_url(url))
+
+
+def _administer(server: URL, statement: str) -> None:
+    engine = create_engine(server.set(drivername=DRIVERS[server.drivername].name))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    engine.dispose()

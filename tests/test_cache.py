@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from marketplace import Cache
 from marketplace.errors import OutOfSpace
 from service.cache import MemoryCache
-from tests.facilities import CACHES
+from tests.facilities import CACHES, open_cache
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=CACHES)
-async def cache(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cache]:
-    async with CACHES[request.param](tmp_path) as opened:
-        yield opened
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
+    opened = open_cache(request.param)
+    yield opened
+    await opened.close()
 
 
 class TestContract:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from sqlalchemy import Connection, inspect
 from marketplace import Busy, NotFound, Unavailable
 from plugins.openai_chat.chat import Chat, Message, Session, SessionStore, Turn
 from plugins.openai_chat.stores import CachedSessions, TableSessions
-from tests.facilities import CACHES, DATABASES
+from tests.facilities import DATABASES, open_cache, open_database
 
 pytestmark = pytest.mark.anyio
 
@@ -42,12 +41,14 @@ def echo() -> Echo:
     return Echo()
 
 
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[dict[bool, SessionStore]]:
-    async with AsyncExitStack() as stack:
-        cache = await stack.enter_async_context(CACHES["memory"](tmp_path))
-        database = await stack.enter_async_context(DATABASES["sqlite"](tmp_path))
+@pytest.fixture(params=[("memory", "sqlite"), ("redis", "postgresql"), ("cluster", "mariadb")], ids="-".join)
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[dict[bool, SessionStore]]:
+    cache_backend, database_backend = request.param
+    cache = open_cache(cache_backend)
+    with open_database(database_backend, tmp_path) as database:
         yield {False: CachedSessions(cache, ttl=0.5, turn=10), True: TableSessions(database)}
+        await database.close()
+    await cache.close()
 
 
 @pytest.fixture
@@ -196,14 +197,16 @@ class TestStores:
         assert read is not None
         assert len(read.messages) == 2
 
-    async def test_tables_come_with_the_first_persisted_session(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("backend", DATABASES)
+    async def test_tables_come_with_the_first_persisted_session(self, backend: str, tmp_path: Path) -> None:
         """Looking for one that cannot exist creates nothing."""
-        async with DATABASES["sqlite"](tmp_path) as database:
+        with open_database(backend, tmp_path) as database:
             store = TableSessions(database)
             assert await store.read("0" * 36) is None
             assert await database.run(_table_names) == set()
             await store.create(Session(id="0" * 36, model="m", is_persisted=True))
             assert await database.run(_table_names) == {"OpenAIMessage", "OpenAISession"}
+            await database.close()
 
 
 def _table_names(connection: Connection) -> set[str]:

@@ -8,22 +8,27 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select
+from sqlalchemy import URL, Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 
 from marketplace import Database, Unavailable
-from service.database import SQLiteDatabase
-from tests.facilities import DATABASES
+from service.database import SQLDatabase
+from tests.facilities import DATABASES, open_database
 
 pytestmark = pytest.mark.anyio
 
 notes = Table("Note", MetaData(), Column("id", Integer, primary_key=True), Column("text", Text))
 
 
+def sqlite(path: Path) -> SQLDatabase:
+    return SQLDatabase(URL.create("sqlite", database=str(path)))
+
+
 @pytest.fixture(params=DATABASES)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with DATABASES[request.param](tmp_path) as opened:
+    with open_database(request.param, tmp_path) as opened:
         yield opened
+        await opened.close()
 
 
 class TestContract:
@@ -62,7 +67,7 @@ class TestSQLite:
     async def test_the_file_is_made_on_first_use(self, tmp_path: Path) -> None:
         """A host that stores nothing leaves nothing, and what it stores is its user's alone."""
         path = tmp_path / "folder" / "what? #%20.db"
-        database = SQLiteDatabase(path)
+        database = sqlite(path)
         assert not path.parent.exists()
         tables = await database.run(lambda connection: inspect(connection).get_table_names())
         assert tables == []
@@ -73,7 +78,7 @@ class TestSQLite:
         """The error tells so, and not what was to be stored."""
         path = tmp_path / "marketplace.db"
         path.write_text("This is no database." * 100)
-        database = SQLiteDatabase(path)
+        database = sqlite(path)
         with pytest.raises(Unavailable) as failed:
             await database.run(lambda connection: connection.scalar(select(1)))
         assert failed.value.source == "host"
@@ -82,7 +87,7 @@ class TestSQLite:
 
     async def test_two_hosts_share_a_file(self, tmp_path: Path) -> None:
         """Each sees what the other stored, and neither is locked out."""
-        first, second = (SQLiteDatabase(tmp_path / "marketplace.db") for _ in range(2))
+        first, second = (sqlite(tmp_path / "marketplace.db") for _ in range(2))
         await asyncio.gather(first.create_tables(notes), second.create_tables(notes))
         await asyncio.gather(
             *(database.run(partial(_add, number)) for number, database in enumerate([first, second] * 50))

@@ -17,10 +17,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     insert,
-    inspect,
     select,
     update,
 )
+from sqlalchemy.dialects import mysql
 
 from marketplace import Cache, Database
 from plugins.openai_chat.chat import Message, Session, Turn
@@ -93,6 +93,16 @@ def _session(session_id: str, entries: list[bytes] | None) -> Session | None:
 
 _metadata = MetaData()
 
+# On MariaDB and MySQL a TEXT ends at 64 KB, and the usual collations find "a" and "A" alike.
+_LONG_TEXT = Text().with_variant(
+    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+_EXACT = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in {"charset": "utf8mb4", "collate": "utf8mb4_bin", "engine": "InnoDB"}.items()
+}
+
 sessions = Table(
     "OpenAISession",
     _metadata,
@@ -101,12 +111,13 @@ sessions = Table(
     Column("updated", BigInteger, nullable=False),
     # Without an owner it is empty rather than null: nulls would not count for uniqueness.
     Column("ownerId", String(64), nullable=False, default=""),
-    Column("aiModel", Text, nullable=False),
+    Column("aiModel", _LONG_TEXT, nullable=False),
     Column("messageCount", Integer, nullable=False, default=0),
     Column("leaseToken", String(36)),
     Column("leaseUntil", BigInteger),
     Column("idempotencyKey", String(255)),
     UniqueConstraint("ownerId", "idempotencyKey", name="OpenAISession_ownerId_idempotencyKey"),
+    **_EXACT,
 )
 """One row a session; times are milliseconds since 1970 in UTC."""
 
@@ -120,10 +131,11 @@ messages = Table(
     Column("sessionId", ForeignKey(sessions.c.objectId, ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("role", String(16), nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", _LONG_TEXT, nullable=False),
     Column("idempotencyKey", String(255)),
     UniqueConstraint("sessionId", "position", name="OpenAIMessage_sessionId_position"),
     UniqueConstraint("sessionId", "idempotencyKey", name="OpenAIMessage_sessionId_idempotencyKey"),
+    **_EXACT,
 )
 """One row a message; ``position`` counts from 0 within its session."""
 
@@ -145,7 +157,7 @@ class TableSessions:
     async def read(self, session_id: str) -> Session | None:
         """Return the session; see `SessionStore.read`."""
         if not self._tables_exist:
-            self._tables_exist = await self._database.run(_tables_exist)
+            self._tables_exist = await self._database.tables_exist(sessions, messages)
         if not self._tables_exist:
             return None
         return await self._database.run(partial(_select_session, session_id))
@@ -161,11 +173,6 @@ class TableSessions:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _tables_exist(connection: Connection) -> bool:
-    known = inspect(connection)
-    return known.has_table(sessions.name) and known.has_table(messages.name)
 
 
 def _insert_session(session: Session, connection: Connection) -> None:
