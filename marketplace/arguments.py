@@ -7,6 +7,7 @@ An argument whose field has a default is optional, and null stands for its absen
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -23,7 +24,7 @@ from marketplace.errors import (
     UnsupportedType,
 )
 
-__all__ = ["Argument", "decode_body", "decode_query", "describe"]
+__all__ = ["Argument", "decode_body", "decode_query", "describe", "plain"]
 
 Arguments = TypeVar("Arguments", bound=msgspec.Struct)
 
@@ -58,11 +59,14 @@ def _json_type(schema: dict[str, Any]) -> str:
     return "null"
 
 
-def decode_body(body: bytes, content_type: str, struct: type[Arguments]) -> Arguments:
+def decode_body(
+    body: bytes, content_type: str, struct: type[Arguments], *, text_is_argument: bool = False
+) -> Arguments:
     """Decode a request body into ``struct``; no body at all means no arguments.
 
-    Without a JSON ``content_type`` a body that parses as a JSON object is the arguments too, because
-    that is how the official client sends some of its calls.
+    Without a JSON ``content_type`` a body that parses as a JSON object is the arguments, too; otherwise,
+    where ``text_is_argument``, it is the only required argument, if there is just one. That is how the
+    official client sends some of its calls.
 
     Raises:
         InvalidArgument: or the kind of it that names what is wrong.
@@ -71,14 +75,14 @@ def decode_body(body: bytes, content_type: str, struct: type[Arguments]) -> Argu
     if not body:
         return _convert({}, struct)  # some clients announce a type for nothing
     media_type = content_type.partition(";")[0].strip().lower()
-    is_json = media_type == "application/json" or media_type.endswith("+json")
-    if media_type and not is_json and not media_type.startswith("text/"):
-        raise UnsupportedType("send application/json", type=media_type)
-    value = _parse(body)
-    if not isinstance(value, dict):
-        if is_json:
+    if media_type == "application/json" or media_type.endswith("+json"):
+        value = _parse(body)
+        if not isinstance(value, dict):
             raise NotAnObject('send an object, such as {"name": "value"}')
-        raise MalformedBody("expected a JSON object")
+    elif not media_type or media_type.startswith("text/"):
+        value = _parse_text(body, _only_required(struct) if text_is_argument else None)
+    else:
+        raise UnsupportedType("send application/json", type=media_type)
     _refuse_unknown(value, struct)
     return _convert(value, struct)
 
@@ -123,6 +127,29 @@ def _parse(body: bytes) -> Any:
         raise MalformedBody(str(error)) from error
 
 
+def _parse_text(body: bytes, argument: str | None) -> dict[str, Any]:
+    """Return the object that ``body`` is, or ``body`` itself as the named ``argument``."""
+    try:
+        value = _parse(body)
+    except MalformedBody:
+        if argument is None:
+            raise
+        value = None
+    if isinstance(value, dict):
+        return value
+    if argument is None:
+        raise MalformedBody("expected a JSON object")
+    try:
+        return {argument: body.decode()}
+    except UnicodeDecodeError as error:
+        raise MalformedBody(str(error)) from error
+
+
+def _only_required(struct: type[msgspec.Struct]) -> str | None:
+    required = [field.encode_name for field in _fields(struct) if field.required]
+    return required[0] if len(required) == 1 else None
+
+
 def _refuse_unknown(values: dict[str, Any], struct: type[msgspec.Struct]) -> None:
     known = {field.encode_name.lower(): field.encode_name for field in _fields(struct)}
     for name in values:
@@ -151,8 +178,15 @@ def _check(value: Any, field: msgspec.structs.FieldInfo, *, strict: bool) -> Any
         if not value.strip():
             raise EmptyArgument(parameter=field.encode_name)
         if "\0" in value:
-            raise InvalidArgument("contains a NUL character", parameter=field.encode_name)
+            raise InvalidArgument("it contains a NUL character", parameter=field.encode_name)
     try:
         return msgspec.convert(value, field.type, strict=strict)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(str(error), parameter=field.encode_name) from error
+        raise InvalidArgument(plain(str(error)), parameter=field.encode_name) from error
+
+
+def plain(reason: str) -> str:
+    """Return what a validation says, in JSON's words for types rather than Python's."""
+    words = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "dict": "object"}
+    said = re.sub(r"`(\w+)(?: \| null)?`", lambda word: words.get(word[1], word[1]), reason)
+    return said[:1].lower() + said[1:]

@@ -10,8 +10,8 @@ from typing import Any
 
 import rich_click as click
 
-from marketplace.errors import MissingAnswer, ProductNotFound, SetupError
-from marketplace.installs import InstallsFile, home
+from marketplace.errors import MissingAnswer, SetupError
+from marketplace.installs import Install, InstallsFile, home
 from marketplace.manifest import Manifest, Product, read_manifest
 from marketplace.plugins import load_service
 from marketplace.terminal import Terminal
@@ -98,26 +98,26 @@ def install(
     """
     installs = InstallsFile(home())
     wanted = read_manifest().product(product)
-    is_installed = wanted.name in installs.load()  # read first: a damaged file is told before any question
-    if is_installed and if_missing:
-        return
+    known = installs.load()  # first of all: a damaged file is told before any question
+    if if_missing and wanted.name in known:
+        return _tell_better(wanted, known[wanted.name])
     person = Terminal() if sys.stdin.isatty() and not no_input else None
-    wizard = Wizard(
-        wanted,
-        Sources(options=_pairs(options), environment=os.environ, person=person, everything=everything),
-    )
+    sources = Sources(options=_pairs(options), environment=os.environ, person=person, everything=everything)
+    wizard = Wizard(wanted, sources)
     try:
         answers = wizard.trial() if trial else wizard.gather()
-    except MissingAnswer:
-        if not (if_missing and wanted.trial):
+    except MissingAnswer as error:
+        if not if_missing or trial:
             raise
         answers = wizard.trial()
-    service = load_service(wanted)
-    made = wizard.settle(service, answers, verify=not no_verify)
+        click.echo(f"{error} Taking the trial.", err=True)
+    made = wizard.settle(load_service(wanted), answers, verify=not no_verify)
     installs.save(made)
-    _tell_installed(wanted, wanted.notice(made.answers))
+    notice = wanted.notice(made.answers)
+    click.echo(f"{wanted.name} {wanted.version} is installed{f' ({notice})' if notice else ''}.")
     if not if_missing:
         _tell_next(wanted)
+    return None
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:
@@ -130,8 +130,16 @@ def _pairs(options: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _tell_installed(product: Product, notice: str | None) -> None:
-    click.echo(f"{product.name} {product.version} is installed{f' ({notice})' if notice else ''}.")
+def _tell_better(product: Product, installed: Install) -> None:
+    """Say so if a trial goes on although there is a key now."""
+    notice = product.notice(installed.answers)
+    found = [item.env for item in product.configuration if item.required and item.env in os.environ]
+    if notice and found:
+        click.echo(
+            f"{product.name} is installed with the {notice}. To take {found[0]} instead, run:"
+            f" marketplace install {product.name}",
+            err=True,
+        )
 
 
 def _tell_next(product: Product) -> None:
@@ -147,7 +155,10 @@ def _tell_next(product: Product) -> None:
 def uninstall(product: str) -> None:
     """Forget the install of PRODUCT; what its service stored in the database stays there."""
     InstallsFile(home()).remove(product)
-    click.echo(f"{product} is uninstalled. What it stored in the database is still there.")
+    click.echo(
+        f"{product} is uninstalled. What it stored in the database is still there."
+        " A host that runs serves it until it is started anew."
+    )
 
 
 @main.command()
@@ -156,14 +167,12 @@ def services() -> None:
     installs = InstallsFile(home()).load()
     manifest = read_manifest()
     if not installs:
-        click.echo("Nothing is installed. `marketplace list` shows what is on offer.", err=True)
+        click.echo(f"Nothing is installed in {home()}. `marketplace list` shows what is on offer.", err=True)
     for install in installs.values():
-        notice = _notice(manifest, install.product, install.answers)
+        notice = _notice(manifest, install)
         click.echo(f"{install.product} {install.version}{f'  ({notice})' if notice else ''}")
 
 
-def _notice(manifest: Manifest, name: str, answers: dict[str, Any]) -> str | None:
-    try:
-        return manifest.product(name).notice(answers)
-    except ProductNotFound:
-        return "no longer on offer"
+def _notice(manifest: Manifest, install: Install) -> str | None:
+    product = manifest.find(install.product)
+    return product.notice(install.answers) if product else "no longer on offer"

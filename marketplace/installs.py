@@ -53,7 +53,7 @@ def _resolve(answer: Value | FromEnvironment, environment: Mapping[str, str]) ->
         return answer
     if value := environment.get(answer.name, "").strip():
         return value
-    raise MissingAnswer(f"The environment variable {answer.name} is not set; it holds a secret.")
+    raise MissingAnswer(f"{answer.name} is not set where the host runs. Set it and start the host anew.")
 
 
 class Installs(Protocol):
@@ -154,8 +154,7 @@ class InstallsFile:
     def _changing(self) -> Iterator[dict[str, Install]]:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with (self._folder / "installs.lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with _locked(self._folder / "installs.lock"):
                 installs = self.load()
                 yield installs
                 self._replace(installs)
@@ -173,6 +172,16 @@ class InstallsFile:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
         _sync_folder(self._folder)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -65,7 +65,7 @@ class Database(Protocol):
 
         """
 
-    async def tables_exist(self, *tables: Table) -> bool:  # type: ignore[empty-body]
+    async def tables_exist(self, *tables: Table) -> bool:
         """Return whether all ``tables`` exist.
 
         Raises:

@@ -122,6 +122,10 @@ class Manifest(_Strict, frozen=True, kw_only=True):
 
     products: list[Product]
 
+    def find(self, name: str) -> Product | None:
+        """Return the product of that name, if it is on offer."""
+        return next((product for product in self.products if product.name == name), None)
+
     def product(self, name: str) -> Product:
         """Return the product of that name.
 
@@ -129,9 +133,8 @@ class Manifest(_Strict, frozen=True, kw_only=True):
             ProductNotFound: if there is none; the text lists those there are.
 
         """
-        for product in self.products:
-            if product.name == name:
-                return product
+        if product := self.find(name):
+            return product
         offered = ", ".join(product.name for product in self.products) or "nothing"
         raise ProductNotFound(f"There is no product {name!r}. On offer: {offered}.")
 

@@ -8,6 +8,7 @@ import msgspec
 import pluggy
 
 from marketplace import hookspecs
+from marketplace.arguments import plain
 from marketplace.errors import InvalidArgument, PluginError
 from marketplace.interfaces import Service
 from marketplace.manifest import Product
@@ -49,4 +50,4 @@ def configure(service: type[Service[Any]], values: dict[str, Any]) -> Any:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at ")
         name = re.search(r"(?<=\$\.)\w+", path) or re.search(r"(?<=field `)\w+", reason)
-        raise InvalidArgument(reason, parameter=name.group() if name else None) from None
+        raise InvalidArgument(plain(reason), parameter=name.group() if name else None) from None

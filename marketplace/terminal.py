@@ -3,7 +3,7 @@
 import rich_click as click
 
 from marketplace.errors import InvalidArgument
-from marketplace.manifest import ConfigurationItem, Product, Value
+from marketplace.manifest import ConfigurationItem, Value
 
 __all__ = ["Terminal"]
 
@@ -11,13 +11,13 @@ __all__ = ["Terminal"]
 class Terminal:
     """Asks and tells through the terminal; what is secret is not echoed."""
 
-    def ask(self, product: Product, item: ConfigurationItem) -> Value | None:
+    def ask(self, item: ConfigurationItem, *, otherwise: str | None) -> Value | None:
         """Ask until there is an answer to ``item``; None stands for Enter alone."""
-        may_be_empty = not item.required or product.trial is not None
         self.tell("")
         self.tell(item.hint)
-        if item.required and product.trial:
-            self.tell(f"Enter alone tries {product.name} without it, with the {product.trial.label}.")
+        if otherwise:
+            self.tell(f"Enter alone {otherwise}.")
+        may_be_empty = otherwise is not None or not item.required
         while True:
             answer = self._prompt(item, default="" if may_be_empty else None)
             try:
@@ -36,7 +36,7 @@ class Terminal:
     def _prompt(self, item: ConfigurationItem, default: str | None) -> str:
         shown = item.default is not None
         answer: str = click.prompt(
-            item.label,
+            f"{item.label} (not shown)" if item.is_secret else item.label,
             default=str(item.default) if shown else default,
             show_default=shown,
             hide_input=item.is_secret,

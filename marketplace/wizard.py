@@ -30,8 +30,11 @@ __all__ = ["Person", "Sources", "Wizard"]
 class Person(Protocol):
     """Whoever sits at the terminal."""
 
-    def ask(self, product: Product, item: ConfigurationItem) -> Value | None:
-        """Return an answer to ``item``, or None for Enter alone."""
+    def ask(self, item: ConfigurationItem, *, otherwise: str | None) -> Value | None:
+        """Return an answer to ``item``, or None for Enter alone.
+
+        An item that is required can be left out if ``otherwise`` says what happens then.
+        """
 
     def tell(self, text: str) -> None:
         """Say something."""
@@ -59,6 +62,9 @@ class Wizard:
         self._product = product
         self._sources = sources
         self._variables: dict[str, str] = {}
+        # A trial that an option contradicts is not offered.
+        answered = sources.options.keys()
+        self._trial = product.trial if product.trial and not product.trial.answers.keys() & answered else None
         for name in sources.options:
             self._check_option(name)
 
@@ -90,9 +96,9 @@ class Wizard:
         trial = self._product.trial
         if trial is None:
             raise MissingAnswer(f"{self._product.name} has no trial.")
-        if contradicted := trial.answers.keys() & self._sources.options.keys():
-            names = ", ".join(sorted(contradicted))
-            raise MissingAnswer(f"The {trial.label} decides {names} itself: leave out --set.")
+        if self._trial is None:
+            decided = ", ".join(sorted(trial.answers.keys() & self._sources.options.keys()))
+            raise MissingAnswer(f"The {trial.label} decides {decided} itself: leave out --set.")
         self._variables.clear()
         options = {item.name: self._option(item) for item in self._product.configuration}
         chosen = {name: answer for name, answer in options.items() if answer is not None}
@@ -127,7 +133,7 @@ class Wizard:
                 return given
         person = self._sources.person
         if person and (item.asked or self._sources.everything):
-            return person.ask(self._product, item)
+            return person.ask(item, otherwise=self._otherwise(item))
         if item.default is None and item.required:
             ways = " or ".join(self._ways(item))
             raise MissingAnswer(f"{item.label} ({item.name}) has no answer. Give it with {ways}.")
@@ -160,17 +166,19 @@ class Wizard:
     def _ask_again(self, answers: dict[str, Value], error: InvalidArgument) -> dict[str, Value]:
         item = self._product.item(error.parameter or "")
         person = self._sources.person
-        if item is None or person is None:
-            ways = f" Change it with {' or '.join(self._ways(item))}." if item else ""
-            raise NotInstalled(f"{item.label if item else 'Refused'}: {error}{ways}") from error
-        person.tell(f"{item.label}: {error}")
-        answer = person.ask(self._product, item)
-        self._variables.pop(item.name, None)
+        if item is None:
+            raise NotInstalled(f"{self._product.name}: {error}.") from error
+        variable = self._variables.pop(item.name, None)
+        origin = f" (from {variable})" if variable else ""
+        if person is None:
+            ways = " or ".join(self._ways(item))
+            raise NotInstalled(f"{item.label}{origin}: {error}. Change it with {ways}.") from error
+        person.tell(f"{item.label}{origin}: {error}.")
+        answer = person.ask(item, otherwise=self._otherwise(item))
         if answer is None and item.required:
             return self.trial()
-        return {name: old for name, old in answers.items() if name != item.name} | (
-            {} if answer is None else {item.name: answer}
-        )
+        others = {name: old for name, old in answers.items() if name != item.name}
+        return others if answer is None else {**others, item.name: answer}
 
     def _accept_untried(self, error: ServiceError) -> None:
         text = f"{self._product.name} could not be tried: {error}."
@@ -178,7 +186,7 @@ class Wizard:
             raise NotInstalled(f"{text} Add --no-verify to install it all the same.") from error
         self._sources.person.tell(text)
         if not self._sources.person.agrees("Install it all the same?"):
-            raise NotInstalled("Not installed.") from error
+            raise NotInstalled("Not installed. Run it again to try once more.") from error
 
     def _kept(self, name: str, answer: Value) -> Value | FromEnvironment:
         item = self._product.item(name)
@@ -198,12 +206,19 @@ class Wizard:
             )
 
     def _ways(self, item: ConfigurationItem) -> list[str]:
-        ways = ["the prompt"] if item.is_secret else [f"--set {item.name}=VALUE"]
-        if item.env:
-            ways.append(f"the environment variable {item.env}")
-        if self._product.trial and item.required:
-            ways.append(f"--trial for the {self._product.trial.label}")
+        ways = [f"the environment variable {item.env}"] if item.env else []
+        if not item.is_secret:
+            ways.insert(0, f"--set {item.name}=VALUE")
+        elif self._sources.person:
+            ways.insert(0, "the prompt")
+        if self._trial and item.required:
+            ways.append(f"--trial for the {self._trial.label}")
         return ways
+
+    def _otherwise(self, item: ConfigurationItem) -> str | None:
+        if self._trial and item.required:
+            return f"tries {self._product.name} without it, with the {self._trial.label}"
+        return None
 
     def _tell(self, text: str) -> None:
         if self._sources.person:

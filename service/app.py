@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Container, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
@@ -11,17 +12,19 @@ from litestar.exceptions import HTTPException
 from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend
 
 from marketplace.errors import ServiceError, Unavailable
-from marketplace.installs import Installs
+from marketplace.installs import Installs, InstallsFile
 from marketplace.interfaces import Host
-from marketplace.manifest import Manifest
+from marketplace.manifest import Manifest, read_manifest
 from service.cache import open_cache
 from service.database import SQLDatabase
 from service.edge import Edge
-from service.errors import MethodNotFound, ServiceNotFound, answer_to, from_litestar
+from service.errors import MethodNotFound, ServiceNotFound, WrongVerb, answer_to, from_litestar
+from service.log import configure_logging
+from service.methods import ByName
 from service.services import SERVICES, RunningService, ServiceInfo, start_service
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
-__all__ = ["Application"]
+__all__ = ["Application", "from_environment"]
 
 log = logging.getLogger("marketplace.host")
 
@@ -34,12 +37,10 @@ class Application:
         settings: Settings,
         installs: Installs,
         manifest: Manifest,
-        on_ready: Callable[[Sequence[RunningService]], None] = lambda services: None,
     ) -> None:
         self._settings = settings
         self._installs = installs
         self._manifest = manifest
-        self._on_ready = on_ready
         self._services: list[RunningService] = []
         self._cache = open_cache(settings)
         self._database = SQLDatabase(settings.database_url)
@@ -75,11 +76,22 @@ class Application:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         _settle_memory()
-        self._on_ready(self._services)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def from_environment() -> Application:
+    """Return the host that the environment describes, and set up the log of its process.
+
+    Raises:
+        SetupError: if a setting, the installs or the manifest cannot be used.
+
+    """
+    configure_logging()
+    settings = read_settings(os.environ)
+    return Application(settings, InstallsFile(settings.home), read_manifest())
 
 
 def _settle_memory() -> None:
@@ -89,28 +101,36 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _build(services: Sequence[RunningService]) -> Litestar:
+def _build(services: Sequence[RunningService]) -> ByName:
     listing = [service.info for service in services]
-    errors = _Errors(listing)
+    by_name = {f"{SERVICES}/{info.name}/{method.name}": method for info in listing for method in info.methods}
+    errors = _Errors(listing, by_name)
 
     @get(SERVICES)
     async def list_services() -> list[ServiceInfo]:
         return listing
 
-    return Litestar(
-        [list_services, *(service.router for service in services if service.router)],
+    @get("/api/info")
+    async def info() -> dict[str, list[str]]:
+        """Tell the official client, which asks at its start, that no log is wanted from it."""
+        return {"loggers": []}
+
+    application = Litestar(
+        [list_services, info, *(service.router for service in services if service.router)],
         exception_handlers={HTTPException: errors.answer, Exception: errors.answer},
         openapi_config=None,
         logging_config=None,
         request_max_body_size=None,  # the edge has bounded it
     )
+    return ByName(application, by_name)
 
 
 class _Errors:
     """Answers what handlers and Litestar raise, in the shape of the contract."""
 
-    def __init__(self, services: Sequence[ServiceInfo]) -> None:
+    def __init__(self, services: Sequence[ServiceInfo], by_name: Container[str]) -> None:
         self._services = {info.name: info for info in services}
+        self._by_name = by_name
 
     def answer(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         """Answer ``error``, and log what the caller is not told."""
@@ -120,8 +140,8 @@ class _Errors:
         answer = answer_to(meant)
         if not isinstance(meant, ServiceError):
             log.error("Internal error", exc_info=error)
-        elif answer.is_failure:
-            log.warning("%s %s caused by %r", meant, meant.details or "", meant.__cause__)
+        elif answer.is_failure and meant.__cause__:
+            log.warning("%s, caused by %r %s", meant, meant.__cause__, meant.details or "")
         return Response(answer.body, status_code=answer.status, headers=answer.headers)
 
     def _not_found(self, path: str) -> ServiceError:
@@ -133,6 +153,6 @@ class _Errors:
         if info is None:
             return ServiceNotFound()
         if info.state == "ok":
-            return MethodNotFound()
+            return WrongVerb("POST") if path in self._by_name else MethodNotFound()
         text = f"{info.name} failed to start. {info.reason}"
         return Unavailable(text, source="host", reason="not_started", retry_after=30)

@@ -199,7 +199,7 @@ def _exists(connection: Connection, table: Table) -> bool:
     if not inspector.has_table(table.name):
         return False
     found = {column["name"] for column in inspector.get_columns(table.name)}
-    if missing := [name for name in table.columns.keys() if name not in found]:
+    if missing := [column.name for column in table.columns if column.name not in found]:
         raise Unavailable(
             f"the database has another table named {table.name}, without {', '.join(missing)}:"
             " rename it, or use another database",

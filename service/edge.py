@@ -8,16 +8,23 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
-from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Send
+from litestar.types import HTTPReceiveMessage, HTTPScope, Message, Receive, Send
 
-from service.errors import Answer, BodyTimedOut, BodyTooLarge, answer_to
+from marketplace.errors import ServiceError
+from service.errors import AccessDenied, Answer, BodyTimedOut, BodyTooLarge, answer_to
 from service.log import request_id
+from service.origins import Origins
 from service.settings import Settings
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "HTTPApplication", "addressed"]
 
 log = logging.getLogger("marketplace.requests")
+
+Headers = dict[bytes, bytes]
+HTTPApplication = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -25,50 +32,63 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 class Edge:
     """Lets HTTP requests through to ``application``."""
 
-    def __init__(self, application: ASGIApp, settings: Settings) -> None:
+    def __init__(self, application: HTTPApplication, settings: Settings) -> None:
         self.application = application
         self._settings = settings
+        self._origins = Origins(settings.origins)
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        request_id.set(_id_of(scope))
-        await _Exchange(scope, send).run(self.application, receive, self._settings)
+        headers = dict(scope["headers"])
+        request_id.set(_id_of(headers))
+        path, shown = addressed(scope["path"])
+        scope["path"], scope["raw_path"] = path, quote(path).encode()
+        exchange = _Exchange(scope["method"], shown, send)
+        try:
+            await self._handle(scope, headers, receive, exchange)
+        except ServiceError as error:
+            await exchange.answer(answer_to(error))
+        except Exception as error:
+            if exchange.status:
+                raise  # part of the answer is sent: the server has to cut the connection
+            log.exception("Internal error")
+            await exchange.answer(answer_to(error))
+        finally:
+            exchange.log()
+
+    async def _handle(
+        self, scope: HTTPScope, headers: Headers, receive: Receive, exchange: "_Exchange"
+    ) -> None:
+        if origin := headers.get(b"origin"):
+            if not self._origins.allow(origin, headers.get(b"host", b"")):
+                raise AccessDenied("MARKETPLACE_ORIGINS does not have this origin")
+            is_preflight = b"access-control-request-method" in headers
+            exchange.headers += self._origins.headers(origin, preflight=is_preflight)
+            if is_preflight:
+                return await exchange.answer(Answer(204, {}, b""))
+        body = await _read_body(headers, receive, self._settings)
+        if body is not None:
+            await self.application(scope, _Replay(body, receive), exchange.send)
+        return None
 
 
 class _Exchange:
-    """One request and its answer."""
+    """The answer to one request."""
 
-    def __init__(self, scope: HTTPScope, send: Send) -> None:
-        self._scope = scope
+    def __init__(self, verb: str, path: str, send: Send) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.get().encode())]
+        self._request = f"{verb} {path}"
         self._send = send
         self._started = time.perf_counter()
-        self._status = 0
-
-    async def run(self, application: ASGIApp, receive: Receive, settings: Settings) -> None:
-        try:
-            body = await _read_body(self._scope, receive, settings)
-            if body is not None:
-                await application(self._scope, _Replay(body, receive), self.send)
-        except (BodyTooLarge, BodyTimedOut) as error:
-            await self._answer(answer_to(error))
-        except Exception as error:
-            if self._status:
-                raise  # part of the answer is sent: the server has to cut the connection
-            log.exception("Internal error")
-            await self._answer(answer_to(error))
-        finally:
-            self._log()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            message["headers"] = [
-                *message["headers"],
-                (b"x-request-id", request_id.get().encode()),
-            ]
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self.headers]
         await self._send(message)
 
-    async def _answer(self, answer: Answer) -> None:
+    async def answer(self, answer: Answer) -> None:
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}
         await self.send(
             {
@@ -79,12 +99,9 @@ class _Exchange:
         )
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    def _log(self) -> None:
+    def log(self) -> None:
         milliseconds = (time.perf_counter() - self._started) * 1000
-        # The raw path is still percent-encoded: no caller can forge a line of the log with it.
-        path = self._scope["raw_path"].decode("ascii", "replace")
-        status = self._status or "left"
-        log.info("%s %s %s %.1fms", self._scope["method"], path, status, milliseconds)
+        log.info("%s %s %.1fms", self._request, self.status or "left", milliseconds)
 
 
 class _Replay:
@@ -101,19 +118,31 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-def _id_of(scope: HTTPScope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
-            return value.decode()
-    return uuid.uuid4().hex
+def addressed(path: str) -> tuple[str, str]:
+    """Return the path that is meant, and one that may be logged.
+
+    ``/<application id>/<API key>/...`` is the other form of ``/api/...``; the key in it is masked. Doubled
+    slashes come from an address that ends in one.
+    """
+    path = re.sub("/{2,}", "/", path)
+    first, _, rest = path[1:].partition("/")
+    _, has_key, rest = rest.partition("/")
+    if first == "api" or not has_key:
+        return path, quote(path)
+    shown = quote(f"/{first}/***/{rest}", safe="/*")
+    return (f"/api/{rest}" if rest.partition("/")[0] in ("services", "info") else path), shown
 
 
-async def _read_body(scope: HTTPScope, receive: Receive, settings: Settings) -> bytes | None:
+def _id_of(headers: Headers) -> str:
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+async def _read_body(headers: Headers, receive: Receive, settings: Settings) -> bytes | None:
     """Read the whole body; None if the caller left."""
     limit = settings.max_body
-    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if int(announced) > limit:
-        raise BodyTooLarge(f"a body may have {limit} bytes", limit=limit)
+    if int(headers.get(b"content-length", b"0")) > limit:
+        raise _too_large(limit)
     try:
         async with asyncio.timeout(settings.body_timeout):
             return await _collect(receive, limit)
@@ -129,6 +158,10 @@ async def _collect(receive: Receive, limit: int) -> bytes | None:
             return None
         body += message["body"]
         if len(body) > limit:
-            raise BodyTooLarge(f"a body may have {limit} bytes", limit=limit)
+            raise _too_large(limit)
         if not message.get("more_body"):
             return body
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"a body may have at most {limit} bytes", limit=limit)

@@ -13,6 +13,7 @@ from marketplace import errors as e
 
 __all__ = [
     "TABLE",
+    "AccessDenied",
     "Answer",
     "BodyTimedOut",
     "BodyTooLarge",
@@ -27,17 +28,29 @@ __all__ = [
 class ServiceNotFound(e.NotFound):
     """No service of that name is installed."""
 
+    source = "host"
+
 
 class MethodNotFound(e.NotFound):
     """The path leads to no method."""
+
+    source = "host"
 
 
 class WrongVerb(e.NotFound):
     """The path leads to a method, but not with this verb; ``allow`` are those it takes."""
 
+    source = "host"
+
     def __init__(self, allow: str) -> None:
         super().__init__()
         self.allow = allow
+
+
+class AccessDenied(e.ServiceError):
+    """Who calls may not."""
+
+    source = "host"
 
 
 class BodyTooLarge(e.InvalidArgument):
@@ -61,6 +74,7 @@ TABLE: dict[type[e.MarketplaceError], _Row] = {
     ServiceNotFound: _Row(404, 14001, "Service not found"),
     MethodNotFound: _Row(404, 14002, "Service method not found"),
     WrongVerb: _Row(405, 14002, "Service method not found"),
+    AccessDenied: _Row(403, 14008, "Access denied"),
     BodyTooLarge: _Row(413, 8000, "Invalid value range"),
     BodyTimedOut: _Row(408, 8002, _PARSE),
     e.MalformedBody: _Row(400, 8002, _PARSE),
@@ -119,7 +133,7 @@ def from_litestar(error: Exception) -> Exception:
         case NotFoundException():
             return MethodNotFound()
         case MethodNotAllowedException():
-            return WrongVerb((error.headers or {}).get("Allow", ""))
+            return WrongVerb({k.lower(): v for k, v in (error.headers or {}).items()}["allow"])
         case HTTPException() if error.status_code < 500:
             return e.InvalidArgument(error.detail, parameter="")
     return error

@@ -3,39 +3,27 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
-from litestar import Request, Router
+from litestar import Router
 from litestar.di import Provide
-from litestar.handlers import HTTPRouteHandler
-from litestar.routes import HTTPRoute
 
-from marketplace.arguments import Argument, decode_body, decode_query, describe
-from marketplace.errors import MarketplaceError, PluginError
+from marketplace.errors import MarketplaceError
 from marketplace.installs import Install
 from marketplace.interfaces import Host, Service
 from marketplace.manifest import Manifest, Product
 from marketplace.plugins import configure, load_service
 from service.log import hide
+from service.methods import Method, decode_arguments, methods_of
 
-__all__ = ["SERVICES", "Method", "RunningService", "ServiceInfo", "start_service"]
+__all__ = ["SERVICES", "RunningService", "ServiceInfo", "start_service"]
 
 log = logging.getLogger("marketplace.services")
 
 SERVICES = "/api/services"
 START_TIMEOUT = 10
 """Seconds a service may take to start."""
-
-
-class Method(msgspec.Struct, frozen=True):
-    """One operation of a service, as callers see it."""
-
-    name: str
-    verb: str
-    route: str
-    arguments: list[Argument]
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +39,9 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunningService(msgspec.Struct, frozen=True, kw_only=True):
-    """An install, running, or failed: then it has no ``router``, and may have no ``product``."""
+    """An install, running, or failed: then it has no ``router``."""
 
     info: ServiceInfo
-    product: Product | None = None
     service: Service[Any] | None = None
     router: Router | None = None
 
@@ -84,8 +71,10 @@ async def start_service(install: Install, manifest: Manifest, host: Host) -> Run
             await service.start()
         return _mount(service, product, info)
     except Exception as error:
-        log.warning("%s failed to start", install.product, exc_info=not isinstance(error, MarketplaceError))
-        failed = RunningService(info=msgspec.structs.replace(info, reason=_reason(error)), service=service)
+        reason = _reason(error)
+        is_told = isinstance(error, MarketplaceError | TimeoutError)
+        log.warning("%s failed to start: %s", install.product, reason, exc_info=not is_told)
+        failed = RunningService(info=msgspec.structs.replace(info, reason=reason), service=service)
         await failed.close()
         return failed
 
@@ -94,46 +83,14 @@ def _mount(service: Service[Any], product: Product, info: ServiceInfo) -> Runnin
     router = Router(
         f"{SERVICES}/{product.name}",
         route_handlers=[service.router()],
-        dependencies={"arguments": Provide(_decode_arguments)},
+        dependencies={"arguments": Provide(decode_arguments)},
     )
-    methods = list(_methods(router))
+    methods = list(methods_of(router))
     return RunningService(
         info=msgspec.structs.replace(info, state="ok", methods=methods),
-        product=product,
         service=service,
         router=router,
     )
-
-
-def _methods(router: Router) -> Iterable[Method]:
-    for route in router.routes:
-        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
-            if "OPTIONS" not in handler.http_methods:
-                yield Method(
-                    name=_camel_case(handler.handler_name),
-                    verb=min(handler.http_methods),
-                    route=route.path,
-                    arguments=describe(struct) if (struct := _arguments_of(handler)) else [],
-                )
-
-
-def _arguments_of(handler: HTTPRouteHandler) -> type[msgspec.Struct] | None:
-    parameter = handler.parsed_fn_signature.parameters.get("arguments")
-    return parameter.annotation if parameter else None
-
-
-async def _decode_arguments(request: Request[Any, Any, Any]) -> Any:
-    struct = _arguments_of(request.route_handler)
-    if struct is None:
-        raise PluginError("the handler takes no arguments")
-    if request.method == "GET":
-        return decode_query(request.scope["query_string"], struct)
-    return decode_body(await request.body(), request.headers.get("content-type", ""), struct)
-
-
-def _camel_case(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
 
 
 def _reason(error: Exception) -> str:

@@ -228,6 +228,10 @@ class TestRoutes:
         answer = host.http.request(verb, path)
         assert error_of(answer) == expected
         assert ("allow" in answer.headers) == (expected[0] == 405)
+        if expected[0] == 405:
+            allowed = {"session": {"POST", "OPTIONS"}, "session-messages": {"GET", "OPTIONS"}}
+            assert set(answer.headers["allow"].split(", ")) == allowed[path.rpartition("/")[2]]
+        assert answer.json()["errorData"]["source"] == "host"
 
 
 KEY_ECHO = "Incorrect API key provided: sk-test-0123456789abcdef. You can find yours elsewhere."

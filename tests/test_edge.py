@@ -58,7 +58,7 @@ class TestLog:
         """It is logged as it came, with its line breaks encoded."""
         host.http.get("/x%0a2026-01-01%20INFO%20forged")
         assert "\n2026-01-01 INFO forged" not in host.log.read_text()
-        assert "/x%0a2026-01-01%20INFO%20forged" in host.log.read_text()
+        assert "/x%0A2026-01-01%20INFO%20forged" in host.log.read_text()
 
 
 class TestBody:
@@ -110,6 +110,82 @@ class TestBody:
         assert host.http.get("/api/services").status_code == 200
 
 
+class TestAddresses:
+    @pytest.mark.parametrize("prefix", ["/api", "//api", "/app-id/api-key", "//app-id//api-key/"])
+    def test_both_prefixes_lead_to_everything(self, host: Host, prefix: str) -> None:
+        """Listing, methods by route and by name, and what the client asks at its start."""
+        assert host.http.get(f"{prefix}/info").json() == {"loggers": []}
+        (listed,) = host.http.get(f"{prefix}/services").json()
+        assert listed["name"] == "OpenAI"
+        session = host.http.post(f"{prefix}/services/OpenAI/session").json()["sessionId"]
+        body = {"sessionId": session, "message": "Hi"}
+        sent = host.http.post(f"{prefix}/services//OpenAI/sendMessage", json=body)
+        assert sent.json()["responseMessage"] == "Hi?"
+
+    def test_a_key_in_the_path_is_not_logged(self, host: Host) -> None:
+        """Wherever it leads, and however it is written."""
+        for path in ("services", "data/Table", "%73ervices/x", "info"):
+            host.http.get(f"/app-id/secret-key/{path}")
+        log = host.log.read_text()
+        assert "GET /app-id/***/services 200" in log
+        assert "GET /app-id/***/data/Table 404" in log
+        assert "secret-key" not in log
+
+
+class TestOrigins:
+    ALLOWED = "https://app.example"
+    CALL = {"Origin": ALLOWED}
+
+    @pytest.fixture(scope="class")
+    def open_host(
+        self, shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Host]:
+        home = tmp_path_factory.mktemp("home")
+        install(home, shared_upstream.url, KEY)
+        with serving(home, MARKETPLACE_ORIGINS=f"{self.ALLOWED}/ , http://localhost:3000") as running:
+            yield running
+
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "http://app.example", "https://app.example:8443", "null", ""]
+    )
+    def test_a_foreign_page_is_refused(self, open_host: Host, origin: str) -> None:
+        """Before anything is done, also where the browser would not ask first."""
+        for verb, path in (("POST", f"{SERVICE}/createSession"), ("GET", "/api/services")):
+            answer = open_host.http.request(verb, path, headers={"Origin": origin or "x"})
+            assert (answer.status_code, answer.json()["code"]) == (403, 14008)
+            assert answer.json()["message"] == "Access denied"
+            assert "access-control-allow-origin" not in answer.headers
+
+    def test_an_allowed_page_may_read_answers_and_errors(self, open_host: Host) -> None:
+        """With the headers that it needs to know."""
+        for path, status in ((f"{SERVICE}/session", 200), (f"{SERVICE}/message", 400), ("/nope", 404)):
+            answer = open_host.http.post(path, headers=self.CALL)
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == self.ALLOWED
+            assert "retry-after" in answer.headers["access-control-expose-headers"]
+            assert answer.headers["vary"] == "origin"
+
+    def test_an_allowed_page_is_told_what_it_may_send(self, open_host: Host) -> None:
+        """A preflight is answered for routes and for method names alike."""
+        for path in (f"{SERVICE}/message", f"{SERVICE}/sendMessage"):
+            headers = {**self.CALL, "Access-Control-Request-Method": "POST"}
+            answer = open_host.http.options(path, headers=headers)
+            assert answer.status_code == 204
+            assert answer.headers["access-control-allow-origin"] == self.ALLOWED
+            wanted = {"content-type", "user-token", "bl-execution-type", "authorization"}
+            assert wanted <= set(answer.headers["access-control-allow-headers"].split(", "))
+
+    def test_our_own_page_may_call(self, open_host: Host) -> None:
+        """Its origin is the address that it calls."""
+        answer = open_host.http.post(f"{SERVICE}/session", headers={"Origin": open_host.url})
+        assert answer.status_code == 200
+
+    def test_a_name_that_leads_here_is_not_our_own(self, open_host: Host) -> None:
+        """A page can make its own name lead to us after it was loaded; the name must be allowed."""
+        headers = {"Origin": "http://evil.example:80", "Host": "evil.example:80"}
+        assert open_host.http.post(f"{SERVICE}/session", headers=headers).status_code == 403
+
+
 def test_bad_settings_are_named(tmp_path: Path) -> None:
     """A setting that cannot be used stops the host at once, with its name."""
     from tests.host import marketplace
@@ -118,9 +194,11 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
         "MARKETPLACE_MAX_BODY": "4 MiB",
         "MARKETPLACE_BODY_TIMEOUT": "0",
         "MARKETPLACE_CACHE_LIMIT": "-1",
-        "MARKETPLACE_CACHE_URL": "redis://localhost",
-        "MARKETPLACE_DATABASE_URL": "mysql://localhost",
+        "MARKETPLACE_CACHE_URL": "memcached://localhost",
+        "MARKETPLACE_DATABASE_URL": "oracle://user:my-password@localhost/x",
+        "MARKETPLACE_ORIGINS": "https://app.example, *",
     }.items():
         done = marketplace(tmp_path, "serve", "--port", "0", **{name: value})
         assert done.returncode == 1
         assert done.stderr.startswith(f"marketplace: {name} ")
+        assert "my-password" not in done.stderr

@@ -3,6 +3,7 @@
 import time
 import uuid
 from functools import partial
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -97,7 +98,7 @@ _metadata = MetaData()
 _LONG_TEXT = Text().with_variant(
     mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
 )
-_EXACT = {
+_EXACT: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in {"charset": "utf8mb4", "collate": "utf8mb4_bin", "engine": "InnoDB"}.items()
