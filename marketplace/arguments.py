@@ -8,7 +8,6 @@ An argument whose field has a default is optional, and null stands for its absen
 import difflib
 import functools
 import re
-from collections.abc import Iterator
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -94,28 +93,24 @@ def decode_query(query: bytes, struct: type[Arguments]) -> Arguments:
         InvalidArgument: or the kind of it that names what is wrong.
 
     """
-    known = {field.encode_name for field in _fields(struct)}
+    known = {field.encode_name.encode(): field.encode_name for field in _fields(struct)}
     values: dict[str, str] = {}
-    for name, value in _pairs(query):
-        if name not in known:
+    for pair in query.split(b"&"):
+        encoded, _, value = pair.partition(b"=")
+        name = known.get(_unquote(encoded))
+        if name is None:
             continue
         if name in values:
-            raise InvalidArgument("given more than once", parameter=name)
-        values[name] = value
+            raise InvalidArgument("it is given more than once", parameter=name)
+        try:
+            values[name] = _unquote(value).decode()
+        except UnicodeDecodeError as error:
+            raise MalformedBody("the query is not UTF-8") from error
     return _convert(values, struct, strict=False)
 
 
-def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
-    for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        try:
-            yield _unquote(name), _unquote(value)
-        except UnicodeDecodeError as error:
-            raise MalformedBody("the query is not UTF-8") from error
-
-
-def _unquote(text: bytes) -> str:
-    return unquote_to_bytes(text.replace(b"+", b" ")).decode()
+def _unquote(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def _parse(body: bytes) -> Any:
@@ -154,7 +149,8 @@ def _refuse_unknown(values: dict[str, Any], struct: type[msgspec.Struct]) -> Non
     known = {field.encode_name.lower(): field.encode_name for field in _fields(struct)}
     for name in values:
         if name not in known.values():
-            details = {"parameter": name[:100]}
+            name = name[:100]
+            details = {"parameter": name}
             if similar := difflib.get_close_matches(name.lower(), known, n=1):
                 details["didYouMean"] = known[similar[0]]
             raise InvalidArgument("the method has no such argument", **details)  # type: ignore[arg-type]
@@ -170,7 +166,10 @@ def _convert(values: dict[str, Any], struct: type[Arguments], *, strict: bool = 
                 raise (MissingArgument if absent else NullArgument)(parameter=field.encode_name)
             continue
         converted[field.name] = _check(value, field, strict=strict)
-    return struct(**converted)
+    try:
+        return struct(**converted)
+    except ValueError as error:  # what its __post_init__ refuses
+        raise InvalidArgument(str(error), parameter="") from error
 
 
 def _check(value: Any, field: msgspec.structs.FieldInfo, *, strict: bool) -> Any:

@@ -102,6 +102,8 @@ def install(
     if if_missing and wanted.name in known:
         return _tell_better(wanted, known[wanted.name])
     person = Terminal() if sys.stdin.isatty() and not no_input else None
+    if person and wanted.name in known and not person.agrees(f"{wanted.name} is installed. Replace it?"):
+        return None
     sources = Sources(options=_pairs(options), environment=os.environ, person=person, everything=everything)
     wizard = Wizard(wanted, sources)
     try:

@@ -26,7 +26,7 @@
         ├── PluginError           a plugin cannot be loaded
         ├── InstallsError         the remembered installs cannot be used
         ├── MissingAnswer         a configuration item has no answer, or no allowed one
-        ├── NotInstalled          the answers were refused, or could not be tried
+        ├── InstallRefused        the answers were refused, or could not be tried
         └── SettingsError         a setting of the host cannot be used
 """
 
@@ -36,6 +36,7 @@ __all__ = [
     "Busy",
     "Conflict",
     "EmptyArgument",
+    "InstallRefused",
     "InstallsError",
     "InvalidArgument",
     "MalformedBody",
@@ -45,7 +46,6 @@ __all__ = [
     "MissingArgument",
     "NotAnObject",
     "NotFound",
-    "NotInstalled",
     "NullArgument",
     "OutOfSpace",
     "OversizedArgument",
@@ -199,7 +199,7 @@ class MissingAnswer(SetupError):
     """A configuration item has no answer, or was answered in a way that is not allowed."""
 
 
-class NotInstalled(SetupError):
+class InstallRefused(SetupError):
     """The answers were refused or could not be tried; nothing was remembered."""
 
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -17,9 +18,13 @@ from marketplace.manifest import Value
 __all__ = ["FromEnvironment", "Install", "Installs", "InstallsFile", "home"]
 
 
-def home() -> Path:
+LOCK_TIMEOUT = 10.0
+"""Seconds that an installer waits for another one."""
+
+
+def home(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for all that is remembered: ``MARKETPLACE_HOME``, or ``.marketplace`` here."""
-    return Path(os.environ.get("MARKETPLACE_HOME") or ".marketplace").absolute()
+    return Path(environment.get("MARKETPLACE_HOME") or ".marketplace").absolute()
 
 
 class FromEnvironment(msgspec.Struct, frozen=True):
@@ -114,7 +119,7 @@ class InstallsFile:
             return {}
         except OSError as error:
             raise InstallsError(f"{self.path} cannot be read: {error.strerror}.") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             # What the decoder says may quote a secret: neither it nor the content is shown.
             raise InstallsError(
                 f"{self.path} is damaged. Put a copy of it back, or delete it and install anew."
@@ -132,9 +137,10 @@ class InstallsFile:
 
     def remove(self, product: str) -> None:
         """Forget the install of ``product``; see `Installs.remove`."""
+        if product not in self.load():
+            raise ProductNotFound(f"{product} is not installed.")
         with self._changing() as installs:
-            if installs.pop(product, None) is None:
-                raise ProductNotFound(f"{product} is not installed.")
+            installs.pop(product, None)
 
     def revision(self) -> str:
         """Return a word that changes whenever the installs do."""
@@ -166,19 +172,33 @@ class InstallsFile:
         for leftover in self._folder.glob(".installs-*"):  # of a process that was killed right here
             leftover.unlink(missing_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".installs-", dir=self._folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
         _sync_folder(self._folder)
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_TIMEOUT
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InstallsError(
+                        f"Another installer holds {path}. Try again when it is done."
+                    ) from None
+                time.sleep(0.05)
         yield
     finally:
         os.close(handle)

@@ -26,7 +26,7 @@ class Cache(Protocol):
     """
 
     async def create(self, key: str, entries: Sequence[bytes], *, ttl: float) -> None:
-        """Keep ``entries`` under a ``key`` that is new.
+        """Keep ``entries`` under ``key``, in the place of any that were there.
 
         Raises:
             OutOfSpace: if the cache is full of what still lives.
@@ -35,6 +35,8 @@ class Cache(Protocol):
 
     async def read(self, key: str, *, ttl: float, room: int = 0) -> list[bytes] | None:
         """Return the entries under ``key`` in the order they were appended, or None if there are none.
+
+        Reading never shortens the time that is left.
 
         Raises:
             OutOfSpace: if ``room`` more bytes, about to be appended, would not fit.
@@ -50,6 +52,14 @@ class Database(Protocol):
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one transaction: all of it is stored, or, where it raises, nothing.
+
+        Raises:
+            Unavailable: if the database cannot do it now.
+
+        """
+
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work`` that only reads, and so waits for nobody who writes.
 
         Raises:
             Unavailable: if the database cannot do it now.

@@ -11,6 +11,7 @@ import yaml
 from marketplace.errors import InvalidArgument, ManifestError, ProductNotFound
 
 __all__ = [
+    "SERVICES",
     "ConfigurationItem",
     "ItemType",
     "Manifest",
@@ -19,6 +20,9 @@ __all__ = [
     "Value",
     "read_manifest",
 ]
+
+SERVICES = "/api/services"
+"""The path that all services are mounted under."""
 
 Value = str | int
 """An answer to a configuration item."""
@@ -110,7 +114,7 @@ class Product(_Strict, frozen=True, kw_only=True):
 
     def examples_at(self, url: str) -> list[str]:
         """Return the examples for a host that answers at ``url``."""
-        return [line.replace("{url}", f"{url}/api/services/{self.name}") for line in self.examples]
+        return [line.replace("{url}", f"{url}{SERVICES}/{self.name}") for line in self.examples]
 
     def defaults(self) -> dict[str, Value]:
         """Return the answers that stand where nobody gave any."""

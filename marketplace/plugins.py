@@ -30,12 +30,13 @@ def load_service(product: Product) -> type[Service[Any]]:
         manager.register(module)
         manager.check_pending()
         offered = [service for services in manager.hook.register_services() for service in services]
+        found = [service for service in offered if service.name == product.name]
     except Exception as error:
         raise PluginError(f"The plugin {product.plugin} cannot be loaded: {error!r}.") from error
-    for service in offered:
-        if service.name == product.name:
-            return service  # type: ignore[no-any-return]
-    raise PluginError(f"The plugin {product.plugin} registers no service named {product.name!r}.")
+    if not found:
+        raise PluginError(f"The plugin {product.plugin} registers no service named {product.name!r}.")
+    kind: type[Service[Any]] = found[0]
+    return kind
 
 
 def configure(service: type[Service[Any]], values: dict[str, Any]) -> Any:

@@ -12,12 +12,10 @@ from typing import Any, Protocol
 import msgspec
 
 from marketplace.errors import (
+    InstallRefused,
     InvalidArgument,
     MissingAnswer,
-    NotInstalled,
     ServiceError,
-    TimedOut,
-    Unavailable,
 )
 from marketplace.installs import FromEnvironment, Install
 from marketplace.interfaces import Service
@@ -73,7 +71,7 @@ class Wizard:
 
         Raises:
             MissingAnswer: if a required item has none and nobody can be asked.
-            NotInstalled: if what was given is no answer to its item.
+            InstallRefused: if what was given is no answer to its item.
 
         """
         self._tell(f"{self._product.name} {self._product.version}: {self._product.summary}")
@@ -108,7 +106,7 @@ class Wizard:
         """Try ``answers`` for real, ask anew what is refused, and return the install to remember.
 
         Raises:
-            NotInstalled: if they are refused or cannot be tried, and nobody helps.
+            InstallRefused: if they are refused or cannot be tried, and nobody helps.
 
         """
         while True:
@@ -116,7 +114,7 @@ class Wizard:
                 self._try(service, answers, verify=verify)
             except InvalidArgument as error:
                 answers = self._ask_again(answers, error)
-            except (Unavailable, TimedOut) as error:
+            except ServiceError as error:
                 self._accept_untried(error)
                 break
             else:
@@ -155,7 +153,7 @@ class Wizard:
         try:
             return item.parse(text)
         except InvalidArgument as error:
-            raise NotInstalled(f"{item.label} ({item.name}): {error}.") from error
+            raise InstallRefused(f"{item.label} ({item.name}): {error}.") from error
 
     def _try(self, service: type[Service[Any]], answers: dict[str, Value], *, verify: bool) -> None:
         configuration = configure(service, answers)
@@ -167,12 +165,12 @@ class Wizard:
         item = self._product.item(error.parameter or "")
         person = self._sources.person
         if item is None:
-            raise NotInstalled(f"{self._product.name}: {error}.") from error
+            raise InstallRefused(f"{self._product.name}: {error}.") from error
         variable = self._variables.pop(item.name, None)
         origin = f" (from {variable})" if variable else ""
         if person is None:
             ways = " or ".join(self._ways(item))
-            raise NotInstalled(f"{item.label}{origin}: {error}. Change it with {ways}.") from error
+            raise InstallRefused(f"{item.label}{origin}: {error}. Change it with {ways}.") from error
         person.tell(f"{item.label}{origin}: {error}.")
         answer = person.ask(item, otherwise=self._otherwise(item))
         if answer is None and item.required:
@@ -183,10 +181,10 @@ class Wizard:
     def _accept_untried(self, error: ServiceError) -> None:
         text = f"{self._product.name} could not be tried: {error}."
         if self._sources.person is None:
-            raise NotInstalled(f"{text} Add --no-verify to install it all the same.") from error
+            raise InstallRefused(f"{text} Add --no-verify to install it all the same.") from error
         self._sources.person.tell(text)
         if not self._sources.person.agrees("Install it all the same?"):
-            raise NotInstalled("Not installed. Run it again to try once more.") from error
+            raise InstallRefused("Not installed. Run it again to try once more.") from error
 
     def _kept(self, name: str, answer: Value) -> Value | FromEnvironment:
         item = self._product.item(name)

@@ -14,14 +14,14 @@ from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSe
 from marketplace.errors import ServiceError, Unavailable
 from marketplace.installs import Installs, InstallsFile
 from marketplace.interfaces import Host
-from marketplace.manifest import Manifest, read_manifest
+from marketplace.manifest import SERVICES, Manifest, read_manifest
 from service.cache import open_cache
 from service.database import SQLDatabase
 from service.edge import Edge
 from service.errors import MethodNotFound, ServiceNotFound, WrongVerb, answer_to, from_litestar
 from service.log import configure_logging
 from service.methods import ByName
-from service.services import SERVICES, RunningService, ServiceInfo, start_service
+from service.services import RunningService, ServiceInfo, start_service
 from service.settings import Settings, read_settings
 
 __all__ = ["Application", "from_environment"]
@@ -136,12 +136,14 @@ class _Errors:
         """Answer ``error``, and log what the caller is not told."""
         meant = from_litestar(error)
         if isinstance(meant, MethodNotFound):
-            meant = self._not_found(request.url.path)
+            meant = self._not_found(request.scope["path"])
         answer = answer_to(meant)
         if not isinstance(meant, ServiceError):
             log.error("Internal error", exc_info=error)
-        elif answer.is_failure and meant.__cause__:
-            log.warning("%s, caused by %r %s", meant, meant.__cause__, meant.details or "")
+        elif answer.is_failure and (cause := meant.__cause__):
+            # What an upstream says may quote a prompt; what a facility of ours says does not.
+            told = repr(cause) if meant.source == "host" else type(cause).__name__
+            log.warning("%s, caused by %s %s", meant, told, meant.details or "")
         return Response(answer.body, status_code=answer.status, headers=answer.headers)
 
     def _not_found(self, path: str) -> ServiceError:

@@ -27,12 +27,15 @@ __all__ = ["DRIVERS", "SQLDatabase"]
 
 Result = TypeVar("Result")
 
-BUSY_TIMEOUT = 15.0
+BUSY_TIMEOUT = 5.0
 """Seconds that a process waits while another one writes to an SQLite file."""
 
 CONNECT_TIMEOUT = 3
-STATEMENT_TIMEOUT = 15
+STATEMENT_TIMEOUT = 10
 """Seconds that a server may take to let us in, and to answer a statement."""
+
+WORK_TIMEOUT = 15.0
+"""Seconds that a caller waits for its work, the time until a thread is free for it included."""
 
 
 class _Driver(msgspec.Struct, frozen=True):
@@ -83,7 +86,11 @@ class SQLDatabase:
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run ``work`` in one transaction; see `marketplace.Database.run`."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work)
+        return await self._in_thread(self._transact, work, "BEGIN IMMEDIATE")
+
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work`` that only reads; see `marketplace.Database.read`."""
+        return await self._in_thread(self._transact, work, "BEGIN")
 
     async def create_tables(self, *tables: Table) -> None:
         """Create the ``tables`` that do not exist; see `marketplace.Database.create_tables`."""
@@ -91,7 +98,7 @@ class SQLDatabase:
 
     async def tables_exist(self, *tables: Table) -> bool:
         """Return whether all ``tables`` exist; see `marketplace.Database.tables_exist`."""
-        return await self.run(lambda connection: all(_exists(connection, table) for table in tables))
+        return await self._in_thread(self._look_for, tables)
 
     async def close(self) -> None:
         """Close all connections after the work that is under way."""
@@ -99,26 +106,43 @@ class SQLDatabase:
         if self._engine:
             self._engine.dispose()
 
-    def _transact(self, work: Callable[[Connection], Result]) -> Result:
+    async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(WORK_TIMEOUT):  # what has not begun by then never does
+                return await loop.run_in_executor(self._threads, call, *arguments)
+        except TimeoutError as error:
+            raise _unavailable() from error
+
+    def _look_for(self, tables: tuple[Table, ...]) -> bool:
+        if self._driver.name == "sqlite" and not Path(str(self._url.database)).exists():
+            return False  # looking makes no file
+        return self._transact(lambda connection: all(_exists(connection, t) for t in tables), "BEGIN")
+
+    def _transact(self, work: Callable[[Connection], Result], begin: str) -> Result:
         try:
             self._engine = self._engine or _engine(self._url, self._driver)
             try:
-                return _attempt(self._engine, work)
+                return _attempt(self._engine, work, begin)
             except _LostBeforeCommit:
-                return _attempt(self._engine, work)
+                return _attempt(self._engine, work, begin)
         except (DataError, IntegrityError, ProgrammingError):
             raise  # the work is at fault, not the database
         except (DatabaseError, InterfaceError, OSError, _LostBeforeCommit) as error:
-            text = "the database cannot be used"
-            raise Unavailable(text, source="host", reason="database", retry_after=5) from error
+            raise _unavailable() from error
+
+
+def _unavailable() -> Unavailable:
+    text = "the database cannot be used"
+    return Unavailable(text, source="host", reason="database", retry_after=5)
 
 
 class _LostBeforeCommit(Exception):
     """The connection turned out to be lost while nothing was stored yet: trying again is safe."""
 
 
-def _attempt(engine: Engine, work: Callable[[Connection], Result]) -> Result:
-    with engine.connect() as connection, connection.begin() as transaction:
+def _attempt(engine: Engine, work: Callable[[Connection], Result], begin: str) -> Result:
+    with engine.connect().execution_options(begin=begin) as connection, connection.begin() as transaction:
         try:
             result = work(connection)
         except DBAPIError as error:
@@ -165,8 +189,8 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:
@@ -174,7 +198,8 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # A writer takes the lock at once: one that read first could not get it while another has it.
+    connection.exec_driver_sql(connection.get_execution_options()["begin"])
 
 
 def _create(connection: Connection, tables: tuple[Table, ...]) -> None:

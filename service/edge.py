@@ -151,7 +151,7 @@ async def _read_body(headers: Headers, receive: Receive, settings: Settings) -> 
 
 
 async def _collect(receive: Receive, limit: int) -> bytes | None:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
@@ -160,7 +160,7 @@ async def _collect(receive: Receive, limit: int) -> bytes | None:
         if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -17,6 +17,7 @@ __all__ = [
     "Answer",
     "BodyTimedOut",
     "BodyTooLarge",
+    "HeadTooLarge",
     "MethodNotFound",
     "ServiceNotFound",
     "WrongVerb",
@@ -53,6 +54,10 @@ class AccessDenied(e.ServiceError):
     source = "host"
 
 
+class HeadTooLarge(e.InvalidArgument):
+    """The request line and the headers have more bytes than allowed."""
+
+
 class BodyTooLarge(e.InvalidArgument):
     """The body has more bytes than allowed."""
 
@@ -75,6 +80,7 @@ TABLE: dict[type[e.MarketplaceError], _Row] = {
     MethodNotFound: _Row(404, 14002, "Service method not found"),
     WrongVerb: _Row(405, 14002, "Service method not found"),
     AccessDenied: _Row(403, 14008, "Access denied"),
+    HeadTooLarge: _Row(431, 8000, "Invalid value range"),
     BodyTooLarge: _Row(413, 8000, "Invalid value range"),
     BodyTimedOut: _Row(408, 8002, _PARSE),
     e.MalformedBody: _Row(400, 8002, _PARSE),
@@ -116,7 +122,7 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
     error_data: dict[str, Any] = msgspec.field(name="errorData", default_factory=dict)
 
 
-def answer_to(error: BaseException) -> Answer:
+def answer_to(error: Exception) -> Answer:
     """Return the answer to ``error``; what is not ours is an internal error that tells nothing."""
     row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
     if not isinstance(error, e.ServiceError):
@@ -167,7 +173,7 @@ def _headers(error: e.ServiceError) -> dict[str, str]:
     if isinstance(error, WrongVerb):
         headers["Allow"] = error.allow
     if isinstance(error, BodyTimedOut):
-        headers["Connection"] = "close"  # the rest of the body would be taken for a request
+        headers["Connection"] = "close"  # nobody waits for the rest
     return headers
 
 

@@ -10,7 +10,12 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from service.protocol import Protocol
+
 __all__ = ["run"]
+
+GRACE = 120
+"""Seconds that requests in flight may take after SIGTERM; a turn takes no longer as it is installed."""
 
 
 def run(listener: socket.socket, workers: int) -> None:
@@ -20,13 +25,14 @@ def run(listener: socket.socket, workers: int) -> None:
         factory=True,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE,
     )
     if workers == 1:
         server = _Server(config)

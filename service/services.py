@@ -3,27 +3,27 @@
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
-from litestar import Router
+from litestar import Litestar, Router
 from litestar.di import Provide
 
-from marketplace.errors import MarketplaceError
+from marketplace.errors import MarketplaceError, PluginError
 from marketplace.installs import Install
 from marketplace.interfaces import Host, Service
-from marketplace.manifest import Manifest, Product
+from marketplace.manifest import SERVICES, Manifest, Product
 from marketplace.plugins import configure, load_service
 from service.log import hide
 from service.methods import Method, decode_arguments, methods_of
 
-__all__ = ["SERVICES", "RunningService", "ServiceInfo", "start_service"]
+__all__ = ["RunningService", "ServiceInfo", "start_service"]
 
 log = logging.getLogger("marketplace.services")
 
-SERVICES = "/api/services"
 START_TIMEOUT = 10
-"""Seconds a service may take to start."""
+"""Seconds a service may take to start, and to close."""
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,57 +46,85 @@ class RunningService(msgspec.Struct, frozen=True, kw_only=True):
     router: Router | None = None
 
     async def close(self) -> None:
-        """Close the service; one that cannot be closed keeps nobody else open."""
-        try:
-            if self.service:
-                await self.service.close()
-        except Exception:
-            log.exception("%s did not close", self.info.name)
+        """Close the service; one that does not close keeps nobody else open."""
+        if self.service:
+            await _close(self.service)
 
 
 async def start_service(install: Install, manifest: Manifest, host: Host) -> RunningService:
     """Start the service of ``install``; one that cannot start is returned as failed."""
     info = ServiceInfo(name=install.product, version=install.version, summary="", state="failed")
-    service = None
     try:
         product = manifest.product(install.product)
         info = msgspec.structs.replace(info, summary=product.summary, notice=product.notice(install.answers))
-        values = product.defaults() | install.values(os.environ)
-        for item in product.configuration:
-            if item.is_secret and item.name in values:
-                hide(str(values[item.name]))
-        kind = load_service(product)
-        service = kind(configure(kind, values), host)
-        async with asyncio.timeout(START_TIMEOUT):
+        service = await _create(product, install, host)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything
+        return _failed(info, error)
+    try:
+        return await _start(service, info)
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        await _close(service)
+        return _failed(info, error)
+
+
+async def _create(product: Product, install: Install, host: Host) -> Service[Any]:
+    values = product.defaults() | install.values(os.environ)
+    for item in product.configuration:
+        if item.is_secret and item.name in values:
+            hide(str(values[item.name]))
+    kind = await asyncio.to_thread(load_service, product)
+    service: Service[Any] = kind(configure(kind, values), host)
+    return service
+
+
+async def _start(service: Service[Any], info: ServiceInfo) -> RunningService:
+    try:
+        async with asyncio.timeout(START_TIMEOUT) as limit:
             await service.start()
-        return _mount(service, product, info)
-    except Exception as error:
-        reason = _reason(error)
-        is_told = isinstance(error, MarketplaceError | TimeoutError)
-        log.warning("%s failed to start: %s", install.product, reason, exc_info=not is_told)
-        failed = RunningService(info=msgspec.structs.replace(info, reason=reason), service=service)
-        await failed.close()
-        return failed
-
-
-def _mount(service: Service[Any], product: Product, info: ServiceInfo) -> RunningService:
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise PluginError(f"It did not start within {START_TIMEOUT} seconds.") from error
     router = Router(
-        f"{SERVICES}/{product.name}",
+        f"{SERVICES}/{info.name}",
         route_handlers=[service.router()],
         dependencies={"arguments": Provide(decode_arguments)},
     )
+    Litestar([router], openapi_config=None)  # alone first: a router that is no good fails here
     methods = list(methods_of(router))
-    return RunningService(
-        info=msgspec.structs.replace(info, state="ok", methods=methods),
-        service=service,
-        router=router,
+    if twice := _twice(methods):
+        raise PluginError(f"Two of its methods are {twice}.")
+    info = msgspec.structs.replace(info, state="ok", methods=methods)
+    return RunningService(info=info, service=service, router=router)
+
+
+async def _close(service: Service[Any]) -> None:
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            await service.close()
+    except (Exception, SystemExit):
+        log.exception("%s did not close", service.name)
+
+
+def _twice(methods: Sequence[Method]) -> str | None:
+    addresses = [f"{method.verb} {method.route}" for method in methods]
+    named = [*addresses, *(method.name for method in methods)]
+    return next((name for name in named if named.count(name) > 1), None)
+
+
+def _failed(info: ServiceInfo, error: BaseException) -> RunningService:
+    reason = _reason(error)
+    log.warning(
+        "%s failed to start: %s",
+        info.name,
+        reason,
+        exc_info=not isinstance(error, MarketplaceError) and error,
     )
+    return RunningService(info=msgspec.structs.replace(info, reason=reason))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, MarketplaceError):
         return str(error)
-    if isinstance(error, TimeoutError):
-        return f"It did not start within {START_TIMEOUT} seconds."
     # What a stranger's error says may quote a secret; the log has it.
     return f"It failed to start with {type(error).__name__}; the host's log tells more."

@@ -15,6 +15,9 @@ from service.database import DRIVERS
 __all__ = ["Settings", "read_settings"]
 
 MEMORY = "memory://"
+CACHE_LIMIT = 256 * 1024 * 1024
+MAX_BODY = 4 * 1024 * 1024
+BODY_TIMEOUT = 30
 REDIS = ("redis", "rediss", "redis+cluster", "rediss+cluster")
 
 
@@ -43,10 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Path
     database_url: URL
     cache_url: str = MEMORY
-    cache_limit: int = 256 * 1024 * 1024
+    cache_limit: int = CACHE_LIMIT
     origins: frozenset[str] = frozenset()
-    max_body: int = 4 * 1024 * 1024
-    body_timeout: int = 30
+    max_body: int = MAX_BODY
+    body_timeout: int = BODY_TIMEOUT
 
     @property
     def is_shared(self) -> bool:
@@ -64,15 +67,15 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingsError: if a variable holds what it may not; the text names it.
 
     """
-    folder = home()
+    folder = home(environment)
     return Settings(
         home=folder,
         database_url=_database_url(environment.get("MARKETPLACE_DATABASE_URL"), folder),
         cache_url=_cache_url(environment.get("MARKETPLACE_CACHE_URL") or MEMORY),
-        cache_limit=_number(environment, "MARKETPLACE_CACHE_LIMIT", 256 * 1024 * 1024),
+        cache_limit=_number(environment, "MARKETPLACE_CACHE_LIMIT", CACHE_LIMIT),
         origins=_origins(environment.get("MARKETPLACE_ORIGINS", "")),
-        max_body=_number(environment, "MARKETPLACE_MAX_BODY", 4 * 1024 * 1024),
-        body_timeout=_number(environment, "MARKETPLACE_BODY_TIMEOUT", 30),
+        max_body=_number(environment, "MARKETPLACE_MAX_BODY", MAX_BODY),
+        body_timeout=_number(environment, "MARKETPLACE_BODY_TIMEOUT", BODY_TIMEOUT),
     )
 
 
@@ -87,8 +90,8 @@ def _database_url(text: str | None, folder: Path) -> URL:
         raise SettingsError(f"MARKETPLACE_DATABASE_URL is no URL; it begins with {known}.") from None
     if url.drivername not in DRIVERS:
         raise SettingsError(f"MARKETPLACE_DATABASE_URL has to begin with one of {known}.")
-    if not url.database:
-        raise SettingsError("MARKETPLACE_DATABASE_URL names no database at its end.")
+    if not url.database or url.database == ":memory:":
+        raise SettingsError("MARKETPLACE_DATABASE_URL names no database, or file, at its end.")
     return url
 
 
@@ -111,6 +114,6 @@ def _origins(text: str) -> frozenset[str]:
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise SettingsError(f"{name} has to be a whole number above 0, not {text!r}.")
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
+        raise SettingsError(f"{name} has to be a whole number above 0, not {text[:20]!r}.")
     return int(text)

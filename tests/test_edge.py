@@ -114,12 +114,13 @@ class TestAddresses:
     @pytest.mark.parametrize("prefix", ["/api", "//api", "/app-id/api-key", "//app-id//api-key/"])
     def test_both_prefixes_lead_to_everything(self, host: Host, prefix: str) -> None:
         """Listing, methods by route and by name, and what the client asks at its start."""
-        assert host.http.get(f"{prefix}/info").json() == {"loggers": []}
-        (listed,) = host.http.get(f"{prefix}/services").json()
+        base = f"{host.url}{prefix}"
+        assert host.http.get(f"{base}/info").json() == {"loggers": []}
+        (listed,) = host.http.get(f"{base}/services").json()
         assert listed["name"] == "OpenAI"
-        session = host.http.post(f"{prefix}/services/OpenAI/session").json()["sessionId"]
+        session = host.http.post(f"{base}/services/OpenAI/session").json()["sessionId"]
         body = {"sessionId": session, "message": "Hi"}
-        sent = host.http.post(f"{prefix}/services//OpenAI/sendMessage", json=body)
+        sent = host.http.post(f"{base}/services//OpenAI/sendMessage", json=body)
         assert sent.json()["responseMessage"] == "Hi?"
 
     def test_a_key_in_the_path_is_not_logged(self, host: Host) -> None:
@@ -132,19 +133,20 @@ class TestAddresses:
         assert "secret-key" not in log
 
 
+ALLOWED = "https://app.example"
+CALL = {"Origin": ALLOWED}
+
+
+@pytest.fixture(scope="module")
+def open_host(shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host that lets pages of two origins call."""
+    home = tmp_path_factory.mktemp("home")
+    install(home, shared_upstream.url, KEY)
+    with serving(home, MARKETPLACE_ORIGINS=f"{ALLOWED}/ , http://localhost:3000") as running:
+        yield running
+
+
 class TestOrigins:
-    ALLOWED = "https://app.example"
-    CALL = {"Origin": ALLOWED}
-
-    @pytest.fixture(scope="class")
-    def open_host(
-        self, shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[Host]:
-        home = tmp_path_factory.mktemp("home")
-        install(home, shared_upstream.url, KEY)
-        with serving(home, MARKETPLACE_ORIGINS=f"{self.ALLOWED}/ , http://localhost:3000") as running:
-            yield running
-
     @pytest.mark.parametrize(
         "origin", ["https://evil.example", "http://app.example", "https://app.example:8443", "null", ""]
     )
@@ -159,19 +161,19 @@ class TestOrigins:
     def test_an_allowed_page_may_read_answers_and_errors(self, open_host: Host) -> None:
         """With the headers that it needs to know."""
         for path, status in ((f"{SERVICE}/session", 200), (f"{SERVICE}/message", 400), ("/nope", 404)):
-            answer = open_host.http.post(path, headers=self.CALL)
+            answer = open_host.http.post(path, headers=CALL)
             assert answer.status_code == status
-            assert answer.headers["access-control-allow-origin"] == self.ALLOWED
+            assert answer.headers["access-control-allow-origin"] == ALLOWED
             assert "retry-after" in answer.headers["access-control-expose-headers"]
             assert answer.headers["vary"] == "origin"
 
     def test_an_allowed_page_is_told_what_it_may_send(self, open_host: Host) -> None:
         """A preflight is answered for routes and for method names alike."""
         for path in (f"{SERVICE}/message", f"{SERVICE}/sendMessage"):
-            headers = {**self.CALL, "Access-Control-Request-Method": "POST"}
+            headers = {**CALL, "Access-Control-Request-Method": "POST"}
             answer = open_host.http.options(path, headers=headers)
             assert answer.status_code == 204
-            assert answer.headers["access-control-allow-origin"] == self.ALLOWED
+            assert answer.headers["access-control-allow-origin"] == ALLOWED
             wanted = {"content-type", "user-token", "bl-execution-type", "authorization"}
             assert wanted <= set(answer.headers["access-control-allow-headers"].split(", "))
 

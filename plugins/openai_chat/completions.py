@@ -5,8 +5,10 @@ typed ``chat.completions.create`` walks every message of the history at each cal
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx2
@@ -23,6 +25,7 @@ from marketplace import (
     Unavailable,
 )
 from plugins.openai_chat.chat import Message
+from plugins.openai_chat.transport import Transport
 
 __all__ = ["ChatCompletions", "Upstream", "to_service_error"]
 
@@ -80,15 +83,20 @@ class ChatCompletions:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
+        # Whom to bill and what else to send is what was installed, whatever the environment says.
+        ambient = {name: openai.Omit() for name in _ambient_headers()}
         self._client = openai.AsyncOpenAI(
             api_key=upstream.api_key,
             base_url=upstream.base_url,
             max_retries=0,
             timeout=upstream.timeout,
-            http_client=openai.DefaultAioHttpClient(),
-            default_headers={"Authorization": f"Bearer {upstream.api_key}"},
+            http_client=httpx2.AsyncClient(
+                transport=Transport(upstream.base_url),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                follow_redirects=True,
+            ),
+            default_headers={**ambient, "Authorization": f"Bearer {upstream.api_key}"},  # type: ignore[dict-item]
         )
-        # Left out, the client would take them from the environment of whoever started the host.
         self._client.organization = upstream.organization
         self._client.project = upstream.project
 
@@ -108,13 +116,13 @@ class ChatCompletions:
             message = _decode_completion(response.content).choices[0].message
         except Exception as error:
             raise to_service_error(error, self._upstream, model) from error
-        reply = message.content or message.refusal
-        if reply is None and message.content is None:
-            raise _malformed("it gave neither content nor a refusal")
-        return reply or ""
+        reply = message.content or message.refusal or message.content
+        if reply is None:
+            raise _malformed("it gives neither content nor a refusal")
+        return reply.replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
 
     async def models(self) -> list[str]:
-        """Return the names of the upstream's models.
+        """Return the names of the upstream's models; some servers have no such list.
 
         Raises:
             InvalidArgument: if the key is refused.
@@ -126,10 +134,10 @@ class ChatCompletions:
                 response = await self._client.get("/models", cast_to=httpx2.Response)
             return [model.id for model in _decode_models(response.content).data]
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise InvalidArgument(
-                f"{self._upstream.base_url} refuses this key ({error.status_code})",
-                parameter="apiKey",
-            ) from error
+            text = f"{self._upstream.base_url} refuses this key ({error.status_code})"
+            raise InvalidArgument(text, parameter="apiKey") from error
+        except (openai.NotFoundError, msgspec.MsgspecError):
+            return []
         except Exception as error:
             raise to_service_error(error, self._upstream, self._upstream.model) from error
 
@@ -146,9 +154,6 @@ def to_service_error(error: Exception, upstream: Upstream, model: str) -> Servic
     match error:
         case openai.APIStatusError():
             return _status_error(error, upstream, model)
-        case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
-            # The transport reports a refused connection like this, too.
-            return _unreachable()
         case TimeoutError() | openai.APITimeoutError():
             return TimedOut("the upstream took too long", source=SOURCE)
         case openai.APIConnectionError():
@@ -172,7 +177,7 @@ def _status_error(error: openai.APIStatusError, upstream: Upstream, model: str) 
     about: dict[str, Any] = {"source": SOURCE, "status": error.status_code}
     if error.request_id:
         about["requestId"] = error.request_id
-    given = error.response.headers.get("retry-after")
+    given = _printable(error.response.headers.get("retry-after"))
     is_quota = "insufficient_quota" in (error.code, error.type)
     match error.status_code:
         case 401 | 403:
@@ -206,7 +211,7 @@ def _not_found(
 
 
 def _refused(error: openai.APIStatusError, upstream: Upstream, about: dict[str, Any]) -> ServiceError:
-    if error.code == "context_length_exceeded":
+    if error.code == "context_length_exceeded" or "maximum context length" in _message(error):
         text = "the conversation is longer than the model's context"
         return OversizedArgument(text, parameter="message", reason="context_length_exceeded", **about)
     return Refused(_redacted(_message(error), upstream.api_key), reason="refused", **about)
@@ -216,8 +221,17 @@ def _message(error: openai.APIStatusError) -> str:
     """Return what the upstream said, in whichever of the usual shapes."""
     match error.body:
         case {"message": str(text)} | {"detail": str(text)} | {"error": str(text)}:
-            return text
+            return text.encode(errors="replace").decode()
     return f"the upstream refused the request ({error.status_code})"
+
+
+def _printable(value: str | None) -> str | None:
+    return value if value and re.fullmatch(r"[\x20-\x7e]+", value) else None
+
+
+def _ambient_headers() -> list[str]:
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    return [line.partition(":")[0].strip() for line in lines if ":" in line]
 
 
 def _redacted(text: str, api_key: str) -> str:

@@ -4,10 +4,11 @@ import re
 from contextlib import AsyncExitStack
 from typing import Annotated
 
+import httpx2
 import msgspec
 from litestar import Router
 
-from marketplace import Host, InvalidArgument, Service, TimedOut, Unavailable
+from marketplace import Host, InvalidArgument, Service, ServiceError, Unavailable
 from plugins.openai_chat.chat import Chat
 from plugins.openai_chat.completions import ChatCompletions, Upstream
 from plugins.openai_chat.practice import PRACTICE, practice_server
@@ -16,6 +17,7 @@ from plugins.openai_chat.stores import CachedSessions, TableSessions
 
 __all__ = ["OpenAI", "OpenAIConfiguration"]
 
+WORD = r"[\x21-\x7e]+"
 Word = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -38,12 +40,14 @@ class OpenAIConfiguration(msgspec.Struct, frozen=True, kw_only=True, rename="cam
             InvalidArgument: with the item's name as ``parameter``.
 
         """
-        if not re.fullmatch(r"[\x21-\x7e]+", self.api_key):
+        if not re.fullmatch(WORD, self.api_key):
             raise InvalidArgument("a key has no spaces, line breaks or accented letters", parameter="apiKey")
-        if self.base_url != PRACTICE and not re.match(r"https?://[^/\s]+", self.base_url):
-            raise InvalidArgument(
-                "expected an address such as https://api.openai.com/v1", parameter="baseUrl"
-            )
+        for name, value in (("organization", self.organization), ("project", self.project)):
+            if value is not None and not re.fullmatch(WORD, value):
+                raise InvalidArgument("an id has no spaces or accented letters", parameter=name)
+        if self.base_url != PRACTICE and not _is_address(self.base_url):
+            text = "expected an address such as https://api.openai.com/v1"
+            raise InvalidArgument(text, parameter="baseUrl")
 
     def __repr__(self) -> str:
         return f"OpenAIConfiguration(model={self.model!r}, base_url={self.base_url!r}, api_key=...)"
@@ -66,8 +70,11 @@ class OpenAI(Service[OpenAIConfiguration]):
             completions = await _connect(configuration, stack)
             try:
                 models = await completions.models()
-            except (Unavailable, TimedOut) as error:
-                raise Unavailable(f"{configuration.base_url}: {error}", source=error.source) from error
+            except InvalidArgument:
+                raise
+            except ServiceError as error:
+                place = f"{configuration.base_url}: " if configuration.base_url != PRACTICE else ""
+                raise Unavailable(f"{place}{error}", source=error.source) from error
             if models and configuration.model not in models:
                 raise InvalidArgument(
                     f"{configuration.model} is not among the models of this key: {_some(models)}",
@@ -108,6 +115,15 @@ async def _connect(configuration: OpenAIConfiguration, stack: AsyncExitStack) ->
     completions = ChatCompletions(upstream)
     stack.push_async_callback(completions.close)
     return completions
+
+
+def _is_address(text: str) -> bool:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        return False
+    port = url.port or 80
+    return url.scheme in ("http", "https") and bool(url.host) and 0 < port < 65536 and " " not in text
 
 
 def _some(models: list[str], most: int = 20) -> str:

@@ -2,8 +2,9 @@
 
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -27,6 +28,9 @@ from marketplace import Cache, Database
 from plugins.openai_chat.chat import Message, Session, Turn
 
 __all__ = ["CachedSessions", "TableSessions", "messages", "sessions"]
+
+
+Result = TypeVar("Result")
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -146,22 +150,19 @@ class TableSessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._tables_exist = False
+        self._are_tables_known = False
 
     async def create(self, session: Session) -> None:
         """Keep a new session; see `SessionStore.create`."""
-        if not self._tables_exist:
+        if not self._are_tables_known:
             await self._database.create_tables(sessions, messages)
-            self._tables_exist = True
-        await self._database.run(partial(_insert_session, session))
+        await self._run(self._database.run, partial(_insert_session, session))
 
     async def read(self, session_id: str) -> Session | None:
         """Return the session; see `SessionStore.read`."""
-        if not self._tables_exist:
-            self._tables_exist = await self._database.tables_exist(sessions, messages)
-        if not self._tables_exist:
+        if not self._are_tables_known and not await self._database.tables_exist(sessions, messages):
             return None
-        return await self._database.run(partial(_select_session, session_id))
+        return await self._run(self._database.read, partial(_select_session, session_id))
 
     async def begin(self, session_id: str, prompt: str) -> Session | None:
         """Read a session for a turn; see `SessionStore.begin`."""
@@ -169,7 +170,18 @@ class TableSessions:
 
     async def append(self, session: Session, turn: Turn) -> bool:
         """Store ``turn``; see `SessionStore.append`."""
-        return await self._database.run(partial(_insert_turn, session, turn))
+        return await self._run(self._database.run, partial(_insert_turn, session, turn))
+
+    async def _run(
+        self,
+        run: Callable[[Callable[[Connection], Result]], Awaitable[Result]],
+        work: Callable[[Connection], Result],
+    ) -> Result:
+        # After a failure it is looked up anew whether there are tables: somebody may have dropped them.
+        self._are_tables_known = False
+        result = await run(work)
+        self._are_tables_known = True
+        return result
 
 
 def _now() -> int:

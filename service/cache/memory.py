@@ -39,7 +39,7 @@ class MemoryCache:
         self._limit = limit
         self._size = 0
         self._kept: dict[str, _Kept] = {}
-        # One pair a key, with the earliest time it can expire at; a slid one is put back when popped.
+        # The earliest time a key can expire at; one that was used since is put back when it is popped.
         self._expiring: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -50,12 +50,14 @@ class MemoryCache:
 
     async def create(self, key: str, entries: Sequence[bytes], *, ttl: float) -> None:
         """Keep ``entries`` under a new ``key``; see `marketplace.Cache.create`."""
+        self._forget(key)
         self._make_room(sum(map(len, entries)) + OVERHEAD * (1 + len(entries)))
         kept = _Kept(self._now() + ttl)
         self._kept[key] = kept
         self._size += OVERHEAD + kept.add(entries)
         heapq.heappush(self._expiring, (kept.expires, key))
-        self._wake_at_next_expiry()
+        if self._timer is None or self._timer.when() > kept.expires:
+            self._wake_at_next_expiry()
 
     async def read(self, key: str, *, ttl: float, room: int = 0) -> list[bytes] | None:
         """Return the entries under ``key``; see `marketplace.Cache.read`."""
@@ -64,7 +66,7 @@ class MemoryCache:
             return None
         if room:
             self._make_room(room)
-        self._slide(kept, ttl)
+        kept.expires = max(kept.expires, self._now() + ttl)
         return list(kept.entries)
 
     async def append(self, key: str, entries: Sequence[bytes], *, length: int, ttl: float) -> bool:
@@ -73,7 +75,7 @@ class MemoryCache:
         if kept is None or len(kept.entries) != length:
             return False
         self._size += kept.add(entries)
-        self._slide(kept, ttl)
+        kept.expires = self._now() + ttl
         return True
 
     async def close(self) -> None:
@@ -88,14 +90,11 @@ class MemoryCache:
         kept = self._kept.get(key)
         return kept if kept and kept.expires > self._now() else None
 
-    def _slide(self, kept: _Kept, ttl: float) -> None:
-        kept.expires = self._now() + ttl
-
     def _make_room(self, size: int) -> None:
         if self._size + size > self._limit:
             self._forget_expired()
         if self._size + size > self._limit:
-            soonest = min((kept.expires for kept in self._kept.values()), default=self._now())
+            soonest = self._expiring[0][0] if self._expiring else self._now()
             raise OutOfSpace(
                 "the cache is full of living sessions",
                 source="host",
@@ -103,26 +102,27 @@ class MemoryCache:
                 retry_after=soonest - self._now(),
             )
 
+    def _forget(self, key: str) -> None:
+        if kept := self._kept.pop(key, None):
+            self._size -= kept.size
+
     def _forget_expired(self) -> None:
         now = self._now()
         while self._expiring and self._expiring[0][0] <= now:
             _, key = heapq.heappop(self._expiring)
-            kept = self._kept[key]
-            if kept.expires > now:
+            kept = self._kept.get(key)
+            if kept and kept.expires > now:
                 heapq.heappush(self._expiring, (kept.expires, key))
             else:
-                self._size -= self._kept.pop(key).size
-        self._timer = None
+                self._forget(key)
         self._wake_at_next_expiry()
 
     def _wake_at_next_expiry(self) -> None:
-        if not self._expiring:
-            return
-        soonest = self._expiring[0][0]
-        if self._timer is None or self._timer.when() > soonest:
-            if self._timer:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_at(soonest, self._forget_expired)
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._expiring:
+            self._timer = asyncio.get_running_loop().call_at(self._expiring[0][0], self._forget_expired)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

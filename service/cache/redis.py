@@ -34,7 +34,7 @@ return 1
 
 
 class RedisCache:
-    """Entries as a Redis list a key; a list costs the same to append to at any length.
+    """Entries as a list a key; a list costs the same to append to at any length. Needs Redis 7 or Valkey.
 
     ``url`` is ``redis://``, ``rediss://`` (TLS), or either with ``+cluster`` after the scheme's name for a
     Redis Cluster of which it names one node. Connects on first use.
@@ -57,7 +57,7 @@ class RedisCache:
         async def read() -> list[bytes] | None:
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.lrange(self._prefix + key, 0, -1)
-                pipeline.pexpire(self._prefix + key, _milliseconds(ttl))
+                pipeline.pexpire(self._prefix + key, _milliseconds(ttl), gt=True)
                 entries, _ = await pipeline.execute()
             return entries or None
 
