@@ -90,7 +90,9 @@ async def _start(service: Service[Any], info: ServiceInfo) -> RunningService:
         route_handlers=[service.router()],
         dependencies={"arguments": Provide(decode_arguments)},
     )
-    Litestar([router], openapi_config=None)  # alone first: a router that is no good fails here
+    Litestar(
+        [router], openapi_config=None, logging_config=None
+    )  # alone first: a router that is no good fails here
     methods = list(methods_of(router))
     if twice := _twice(methods):
         raise PluginError(f"Two of its methods are {twice}.")

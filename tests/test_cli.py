@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import environment, marketplace
-from tests.upstream import KEY, FakeUpstream, refusing
+from tests.upstream import KEY, Behaviour, FakeUpstream, garbled, refusing
 
 NOWHERE = "http://127.0.0.1:9/v1"
 
@@ -69,13 +69,16 @@ class TestInstall:
         ("option", "told"),
         [
             ("timeout=soon", "Longest wait for a reply, in seconds (timeout): expected a whole number"),
-            ("timeout=0", "Longest wait for a reply, in seconds: Expected `int` >= 1"),
+            ("timeout=0", "Longest wait for a reply, in seconds: expected integer >= 1."),
             ("baseUrl=api.openai.com", "Base URL of the API: expected an address such as https://"),
             (
                 "model=gpt-99",
                 "Default model: gpt-99 is not among the models of this key: gpt-3.5-turbo, gpt-4o",
             ),
             ("model=", "Default model: "),
+            ("baseUrl=http://[bad/v1", "Base URL of the API: expected an address such as https://"),
+            ("baseUrl=http://x:99999/v1", "Base URL of the API: expected an address such as https://"),
+            ("organization=\u00e9", "OpenAI organization: an id has no spaces or accented letters"),
         ],
     )
     def test_an_answer_that_is_refused_exits_1(
@@ -95,7 +98,7 @@ class TestInstall:
         """Whether the upstream refuses it or it cannot be a key at all."""
         done = marketplace(home, "install", "OpenAI", "--set", f"baseUrl={upstream.url}", OPENAI_API_KEY=key)
         assert done.returncode == 1
-        assert "OpenAI secret API key: " in done.stderr
+        assert "OpenAI secret API key (from OPENAI_API_KEY): " in done.stderr
         assert "OPENAI_API_KEY" in done.stderr
         assert key not in done.stdout + done.stderr
         assert not home.exists()
@@ -112,17 +115,25 @@ class TestInstall:
         options = ("--no-verify", "--set", f"baseUrl={NOWHERE}")
         assert marketplace(home, "install", "OpenAI", *options, OPENAI_API_KEY=KEY).returncode == 0
 
+    @pytest.mark.parametrize(
+        "listing",
+        [garbled(b'{"data": []}'), garbled(b"<html>"), refusing(404, "/v1/models was not found")],
+        ids=["empty", "unreadable", "missing"],
+    )
     def test_an_upstream_without_a_list_of_models_is_no_reason_to_refuse(
-        self, home: Path, upstream: FakeUpstream
+        self, home: Path, upstream: FakeUpstream, listing: Behaviour
     ) -> None:
         """Many compatible servers list nothing: then any model will do."""
-        upstream.models = []
+        upstream.listing = listing
         options = ("--set", f"baseUrl={upstream.url}", "--set", "model=local")
         assert marketplace(home, "install", "OpenAI", *options, OPENAI_API_KEY=KEY).returncode == 0
 
-    def test_an_upstream_in_trouble_is_not_the_keys_fault(self, home: Path, upstream: FakeUpstream) -> None:
+    @pytest.mark.parametrize("status", [400, 429, 500])
+    def test_an_upstream_in_trouble_is_not_the_keys_fault(
+        self, home: Path, upstream: FakeUpstream, status: int
+    ) -> None:
         """It could not be tried, which is told apart from refused."""
-        upstream.listing = refusing(500)
+        upstream.listing = refusing(status)
         done = marketplace(home, "install", "OpenAI", "--set", f"baseUrl={upstream.url}", OPENAI_API_KEY=KEY)
         assert done.returncode == 1
         assert "could not be tried" in done.stderr
@@ -150,6 +161,13 @@ class TestTrial:
         assert done.returncode == 2
         assert "leave out --set" in done.stderr
 
+    def test_a_key_of_the_environment_is_left_out(self, home: Path) -> None:
+        """The trial has a key of its own, and works behind any proxy."""
+        proxy = {"HTTP_PROXY": NOWHERE, "http_proxy": NOWHERE, "no_proxy": ""}
+        done = marketplace(home, "install", "OpenAI", "--trial", OPENAI_API_KEY=KEY, **proxy)
+        assert done.returncode == 0, done.stderr
+        assert answers(home)["apiKey"] == "practice-needs-no-key"
+
     def test_other_answers_can(self, home: Path) -> None:
         """A short life of sessions is tried as well as any."""
         marketplace(home, "install", "OpenAI", "--trial", "--set", "sessionTtl=5")
@@ -157,9 +175,13 @@ class TestTrial:
 
     def test_it_is_what_if_missing_takes_when_nobody_can_be_asked(self, home: Path) -> None:
         """And it leaves alone what is installed."""
-        assert "practice model" in marketplace(home, "install", "OpenAI", "--if-missing").stdout
+        first = marketplace(home, "install", "OpenAI", "--if-missing")
+        assert "practice model" in first.stdout
+        assert "has no answer" in first.stderr
+        assert "Taking the trial." in first.stderr
         again = marketplace(home, "install", "OpenAI", "--if-missing", OPENAI_API_KEY=KEY)
         assert (again.returncode, again.stdout) == (0, "")
+        assert "To take OPENAI_API_KEY instead, run: marketplace install OpenAI" in again.stderr
         assert answers(home)["model"] == "practice-model"
 
     def test_a_key_in_the_environment_goes_before_it(self, home: Path, upstream: FakeUpstream) -> None:
@@ -185,7 +207,9 @@ class TestOtherCommands:
         assert done.returncode == 0
         assert done.stdout.startswith("OpenAI is uninstalled.")
         assert marketplace(home, "services").stdout == ""
-        again = marketplace(home, "uninstall", "OpenAI")
+        assert "until it is started anew" in done.stdout
+        again = marketplace(home / "elsewhere", "uninstall", "OpenAI")
+        assert not (home / "elsewhere").exists()
         assert (again.returncode, again.stderr) == (1, "marketplace: OpenAI is not installed.\n")
 
     def test_a_file_that_others_can_read_stops_every_command(self, home: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.facilities import cache_url
 from tests.host import Host, install, marketplace, serving
 from tests.upstream import KEY, FakeUpstream, slow
 
@@ -63,7 +64,7 @@ class TestListing:
             assert host.http.get("/api/services").json() == []
             assert host.http.get(f"{SERVICE}/session-messages").json()["code"] == 14001
             assert host.process.stdout is not None
-            assert "marketplace list" in host.process.stdout.readline()
+            assert "marketplace install" in host.process.stdout.readline()
 
 
 class TestTrial:
@@ -72,8 +73,8 @@ class TestTrial:
         marketplace(home, "install", "OpenAI", "--trial")
         with serving(home) as host:
             assert host.process.stdout is not None
-            printed = [host.process.stdout.readline() for _ in range(7)]
-            assert printed[1] == "OpenAI 1.0.0 (practice model): ok\n"
+            printed = [host.process.stdout.readline() for _ in range(9)]
+            assert printed[1] == "OpenAI 1.0.0 (practice model)\n"
             lines = [line for line in printed if "curl" in line]
             assert len(lines) == 3
             done = subprocess.run(["sh", "-ec", "".join(lines)], capture_output=True, text=True, check=True)
@@ -280,7 +281,59 @@ class TestCommand:
         """The reason and the cure are told."""
         done = marketplace(home, "serve", "--port", "0", "--workers", "2")
         assert done.returncode == 1
-        assert "a second worker would not know them. Leave out --workers." in done.stderr
+        assert "a second worker would not know them. Leave out --workers" in done.stderr
+        assert "MARKETPLACE_CACHE_URL" in done.stderr
+
+    def test_workers_share_a_cache(self, home: Path, upstream: FakeUpstream) -> None:
+        """A session goes on in whichever process a call arrives at; one signal ends them all."""
+        install(home, upstream.url, KEY)
+        with serving(home, "--workers", "2", MARKETPLACE_CACHE_URL=cache_url("redis")) as host:
+            session = host.create_session()
+            for number in range(20):
+                # A connection each: so the calls spread over the workers.
+                with httpx2.Client(base_url=host.url, trust_env=False) as http:
+                    body = {"sessionId": session, "message": str(number)}
+                    assert http.post(f"{SERVICE}/message", json=body).status_code == 200
+            assert len(host.history(session)) == 40
+            host.stop()
+        assert "Traceback" not in host.log.read_text()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_ending_it_is_no_failure(self, home: Path, number: int) -> None:
+        """The exit code is 0, and there is nothing to complain about."""
+        with serving(home) as host:
+            host.http.get("/api/services")
+            host.stop(number)
+            assert host.process.returncode == 0
+            assert "Aborted" not in host.log.read_text()
+
+    def test_a_second_ctrl_c_does_not_wait(self, home: Path, upstream: FakeUpstream) -> None:
+        """It says what was cut off, in a line."""
+        install(home, upstream.url, KEY)
+        upstream.behaviours["slow"] = slow(20)
+        with serving(home) as host:
+            session = host.create_session()
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                cut = pool.submit(host.send, session, "slow")
+                time.sleep(0.5)
+                host.process.send_signal(signal.SIGINT)
+                time.sleep(0.5)
+                host.stop(signal.SIGINT)
+                with pytest.raises(httpx2.TransportError):
+                    cut.result()
+            log = host.log.read_text()
+            assert (
+                "Finishing 1 requests. Ctrl-C cuts them off.\nStopped at once; 1 requests were cut off."
+                in log
+            )
+            assert "Traceback" not in log
+
+    @pytest.mark.parametrize("options", [("--port", "99999"), ("--port", "-1"), ("--workers", "0")])
+    def test_a_number_out_of_range_is_told(self, home: Path, options: tuple[str, str]) -> None:
+        """In a line, with exit code 2."""
+        done = marketplace(home, "serve", *options)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
 
     def test_a_port_that_is_taken_is_told(self, home: Path) -> None:
         """With what to do about it."""

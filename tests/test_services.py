@@ -135,8 +135,8 @@ class Clashes(Notes):
 
         first = note
 
-        @post("/b")
-        async def note() -> str:  # type: ignore[no-redef]
+        @post("/b")  # type: ignore[no-redef]
+        async def note() -> str:
             return ""
 
         return Router("/", route_handlers=[first, note])

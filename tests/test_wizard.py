@@ -10,7 +10,7 @@ import pytest
 from tests.host import COMMAND, environment
 from tests.upstream import KEY, FakeUpstream
 
-KEY_PROMPT = "OpenAI secret API key: "
+KEY_PROMPT = r"OpenAI secret API key \(not shown\): "
 MODEL_PROMPT = r"Default model \[gpt-3.5-turbo\]: "
 
 
@@ -24,7 +24,7 @@ class Terminal:
             [*COMMAND[1:], "install", "OpenAI", *options],
             env=environment(home, **more),
             encoding="utf-8",
-            timeout=20,
+            timeout=10,
         )
         self.seen = ""
 
@@ -116,19 +116,58 @@ def test_enter_alone_takes_the_trial(home: Path) -> None:
     assert terminal.answers()["model"] == "practice-model"
 
 
-def test_enter_alone_takes_the_trial_after_a_refused_key_too(home: Path, base_url: tuple[str, str]) -> None:
-    """Somebody without a working key can still go on; an option that contradicts the trial is told."""
+def test_the_trial_is_not_offered_where_an_option_contradicts_it(
+    home: Path, base_url: tuple[str, str]
+) -> None:
+    """With a server of one's own Enter alone is no answer to the key."""
     terminal = Terminal(home, *base_url)
     terminal.see(KEY_PROMPT)
-    terminal.type("sk-wrong")
+    assert "Enter alone" not in terminal.seen
+    terminal.type("")
+    terminal.see(KEY_PROMPT)
+    terminal.type(KEY)
     terminal.see(MODEL_PROMPT)
     terminal.type("")
-    terminal.see("refuses this key")
+    assert terminal.end() == 0
+
+
+def test_enter_alone_takes_the_trial_after_a_refused_key_too(home: Path, upstream: FakeUpstream) -> None:
+    """Somebody without a working key can still go on, and nothing of the refused one is left."""
+    manifest = home.parent / "manifest.yaml"
+    text = Path("manifest.yaml").read_text()
+    manifest.write_text(
+        text.replace("https://api.openai.com/v1\n        asked", f"{upstream.url}\n        asked")
+    )
+    terminal = Terminal(home, MARKETPLACE_MANIFEST=str(manifest), OPENAI_API_KEY="sk-wrong")
+    terminal.see(MODEL_PROMPT)
+    terminal.type("")
+    terminal.see(r"OpenAI secret API key \(from OPENAI_API_KEY\): .* refuses this key \(401\)\.")
+    terminal.see("Enter alone tries OpenAI without it")
     terminal.see(KEY_PROMPT)
     terminal.type("")
-    assert terminal.end() == 2
-    assert "The practice model decides baseUrl itself" in terminal.seen
-    assert not home.exists()
+    assert terminal.end() == 0
+    assert terminal.answers()["apiKey"] == "practice-needs-no-key"
+
+
+def test_a_key_that_is_typed_takes_the_place_of_a_refused_one(home: Path, base_url: tuple[str, str]) -> None:
+    """It is the typed one that is remembered, not the variable."""
+    terminal = Terminal(home, *base_url, OPENAI_API_KEY="sk-wrong", OPENAI_MODEL="gpt-4o")
+    terminal.see(KEY_PROMPT)
+    terminal.type(KEY)
+    assert terminal.end() == 0
+    assert terminal.answers()["apiKey"] == KEY
+
+
+@pytest.mark.parametrize("answer", ["n", "", "y"])
+def test_an_install_is_not_replaced_unasked(home: Path, answer: str) -> None:
+    """Enter alone keeps it."""
+    first = Terminal(home, "--trial")
+    assert first.end() == 0
+    again = Terminal(home, "--trial", "--set", "timeout=7")
+    again.see(r"OpenAI is installed\. Replace it\? \[y/N\]: ")
+    again.type(answer)
+    assert again.end() == 0
+    assert again.answers()["timeout"] == (7 if answer == "y" else 60)
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
@@ -200,7 +239,7 @@ def test_everything_is_asked_on_request(home: Path, upstream: FakeUpstream) -> N
         r"Life of a cached session, in seconds \[7200\]: ": "soon",
         "expected a whole number": "60",
         r"Longest wait for a reply, in seconds \[60\]: ": "0",
-        "Expected `int` >= 1": "",
+        "expected integer >= 1": "",
     }.items():
         terminal.see(prompt)
         terminal.type(answer)

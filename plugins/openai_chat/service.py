@@ -3,8 +3,8 @@
 import re
 from contextlib import AsyncExitStack
 from typing import Annotated
+from urllib.parse import urlsplit
 
-import httpx2
 import msgspec
 from litestar import Router
 
@@ -119,11 +119,13 @@ async def _connect(configuration: OpenAIConfiguration, stack: AsyncExitStack) ->
 
 def _is_address(text: str) -> bool:
     try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
+        url = urlsplit(text)
+        is_port = url.port is None or url.port > 0
+    except ValueError:
         return False
-    port = url.port or 80
-    return url.scheme in ("http", "https") and bool(url.host) and 0 < port < 65536 and " " not in text
+    return (
+        url.scheme in ("http", "https") and bool(url.hostname) and is_port and bool(re.fullmatch(WORD, text))
+    )
 
 
 def _some(models: list[str], most: int = 20) -> str:
