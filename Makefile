@@ -26,6 +26,7 @@ lock: .venv/ready
 		--all-extras --output-file requirements.lock --upgrade pyproject.toml
 
 .venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	@echo "Setting up .venv from requirements.lock; this takes about a minute."
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
