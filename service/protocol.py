@@ -44,7 +44,7 @@ class Protocol(HttpToolsProtocol):
             self._resume(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             return self._refuse(MalformedBody("this is no HTTP"))
-        if not self._is_in_body and self._head_size > MAX_HEAD:
+        if self._head_size > MAX_HEAD:
             return self._refuse(HeadTooLarge(f"a request's head may have at most {MAX_HEAD} bytes"))
         return None
 

@@ -52,6 +52,23 @@ class TestContract:
         assert await cache.read("used", ttl=0.4) == [b"1", b"2"]
         assert await cache.read("unused", ttl=0.4) is None
 
+    async def test_reading_never_shortens_the_time_that_is_left(self, cache: Cache) -> None:
+        """Somebody may read while a turn keeps the entries for longer; an append sets it anew."""
+        await cache.create("key", [b"1"], ttl=60)
+        await cache.read("key", ttl=0.1)
+        await asyncio.sleep(0.2)
+        assert await cache.append("key", [b"2"], length=1, ttl=0.1)
+        await asyncio.sleep(0.2)
+        assert await cache.read("key", ttl=60) is None
+
+    async def test_a_key_that_is_created_again_begins_anew(self, cache: Cache) -> None:
+        """What was there before is gone."""
+        for _ in range(3):
+            await cache.create("key", [b"1"], ttl=0.1)
+        assert await cache.read("key", ttl=0.1) == [b"1"]
+        await asyncio.sleep(0.2)
+        assert await cache.read("key", ttl=60) is None
+
     async def test_what_is_read_is_a_copy(self, cache: Cache) -> None:
         """Changing it changes nothing that is kept."""
         await cache.create("key", [b"1"], ttl=60)

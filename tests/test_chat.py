@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, inspect
+from sqlalchemy.exc import ProgrammingError
 
 from marketplace import Busy, NotFound, Unavailable
 from plugins.openai_chat.chat import Chat, Message, Session, SessionStore, Turn
-from plugins.openai_chat.stores import CachedSessions, TableSessions
+from plugins.openai_chat.stores import CachedSessions, TableSessions, messages, sessions
 from tests.facilities import DATABASES, open_cache, open_database
 
 pytestmark = pytest.mark.anyio
@@ -140,6 +141,8 @@ class TestLife:
         session = await chat.create_session(None, persist=False)
         gate = echo.hold("slow")
         slow = asyncio.create_task(chat.send_message(session.id, "slow"))
+        await asyncio.sleep(0.3)
+        assert (await chat.get_session(session.id)).messages == ()  # reading shortens nothing
         await asyncio.sleep(0.8)
         gate.set()
         await slow
@@ -207,6 +210,40 @@ class TestStores:
             await store.create(Session(id="0" * 36, model="m", is_persisted=True))
             assert await database.run(_table_names) == {"OpenAIMessage", "OpenAISession"}
             await database.close()
+
+    @pytest.mark.parametrize("backend", DATABASES)
+    async def test_tables_that_somebody_drops_come_back(self, backend: str, tmp_path: Path) -> None:
+        """The sessions in them are gone; the next ones are kept."""
+        with open_database(backend, tmp_path) as database:
+            store = TableSessions(database)
+            await store.create(Session(id="0" * 36, model="m", is_persisted=True))
+            await database.run(_drop_tables)
+            with pytest.raises((Unavailable, ProgrammingError)):
+                await store.read("0" * 36)
+            assert await store.read("0" * 36) is None
+            await store.create(Session(id="1" * 36, model="m", is_persisted=True))
+            assert await store.read("1" * 36)
+            await database.close()
+
+    @pytest.mark.parametrize("backend", DATABASES)
+    async def test_a_foreign_table_is_reported_and_left_alone(self, backend: str, tmp_path: Path) -> None:
+        """What is missing from it is told."""
+        with open_database(backend, tmp_path) as database:
+            foreign = Table("OpenAISession", MetaData(), Column("objectId", Integer))
+            await database.run(lambda connection: foreign.create(connection))
+            store = TableSessions(database)
+            with pytest.raises(
+                Unavailable, match="another table named OpenAISession, without created"
+            ) as told:
+                await store.create(Session(id="0" * 36, model="m", is_persisted=True))
+            assert not told.value.retryable
+            assert await database.run(_table_names) == {"OpenAISession"}
+            await database.close()
+
+
+def _drop_tables(connection: Connection) -> None:
+    messages.drop(connection)
+    sessions.drop(connection)
 
 
 def _table_names(connection: Connection) -> set[str]:

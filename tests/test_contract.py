@@ -6,8 +6,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.errors import answer_to
 from tests.host import Host
-from tests.upstream import FakeUpstream, answering, cut_off, garbled, refusing
+from tests.upstream import KEY, FakeUpstream, answering, cut_off, garbled, refusing
 
 SERVICE = "/api/services/OpenAI"
 JSON = {"Content-Type": "application/json"}
@@ -234,7 +235,7 @@ class TestRoutes:
         assert answer.json()["errorData"]["source"] == "host"
 
 
-KEY_ECHO = "Incorrect API key provided: sk-test-0123456789abcdef. You can find yours elsewhere."
+KEY_ECHO = f"Incorrect API key provided: {KEY}. You can find yours elsewhere."
 
 FAILURES: list[tuple[str, Any, tuple[int, int, str], dict[str, Any]]] = [
     (
@@ -328,7 +329,27 @@ class TestUpstreamFailures:
         assert error_of(answer) == (400, 8008, "Invalid parameter 'aiModel'")
         assert answer.json()["errorData"]["reason"] == "model_not_found"
 
-    def test_the_key_is_shown_nowhere(self, host: Host) -> None:
-        """Neither an error nor the log quotes it, whatever the upstream echoes."""
-        assert "sk-test" not in host.log.read_text()
-        assert "sk-test" not in host.http.get("/api/services").text
+    def test_neither_key_nor_prompt_is_in_the_log(self, host: Host, shared_upstream: FakeUpstream) -> None:
+        """Whatever the upstream echoes; nor is the key in a listing or an error."""
+        session = host.create_session()
+        prompt = "my-private-prompt"
+        for status in (400, 401, 429, 500):
+            shared_upstream.behaviours[prompt] = refusing(status, f"{prompt}: {KEY_ECHO}")
+            assert KEY not in send(host, session, prompt).text
+        assert KEY not in host.http.get("/api/services").text
+        log = host.log.read_text()
+        assert "InternalServerError" in log
+        assert KEY not in log
+        assert prompt not in log
+
+    def test_a_default_is_told_apart_from_a_choice_of_that_name(
+        self, host: Host, shared_upstream: FakeUpstream
+    ) -> None:
+        """A session that chose nothing is not at fault for the installed model."""
+        shared_upstream.behaviours["gone"] = refusing(404, "The model is gone", "model_not_found")
+        assert error_of(send(host, host.create_session(), "gone"))[:2] == (503, 14004)
+
+    def test_an_internal_error_tells_nothing(self) -> None:
+        """What is unforeseen is for the log alone."""
+        answer = answer_to(KeyError("sk-secret"))
+        assert (answer.status, answer.body) == (500, b'{"code":0,"message":"Internal error"}')

@@ -8,6 +8,7 @@ makes the upstream take five seconds for the prompt "be slow".
 """
 
 import asyncio
+import socketserver
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,20 @@ from typing import Any
 
 from aiohttp import web
 
-__all__ = ["KEY", "Behaviour", "FakeUpstream", "answering", "cut_off", "garbled", "refusing", "slow"]
+__all__ = [
+    "KEY",
+    "Behaviour",
+    "FakeUpstream",
+    "answering",
+    "compressed",
+    "cut_off",
+    "dripping",
+    "garbled",
+    "raw_upstream",
+    "refusing",
+    "slow",
+    "with_headers",
+]
 
 KEY = "sk-test-0123456789abcdef"
 """The key that the fake accepts."""
@@ -93,9 +107,13 @@ def _completion(message: dict[str, Any]) -> web.Response:
 
 
 def _error(
-    status: int, message: str, code: str | None, headers: Mapping[str, str] | None = None
+    status: int,
+    message: str,
+    code: str | None,
+    headers: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> web.Response:
-    body = {"error": {"message": message, "type": code, "code": code, "param": None}}
+    body = {"error": {"message": message, "type": kind or code, "code": code, "param": None}}
     return web.json_response(body, status=status, headers={"x-request-id": "req_fake", **(headers or {})})
 
 
@@ -108,12 +126,14 @@ def answering(message: dict[str, Any]) -> Behaviour:
     return behave
 
 
-def refusing(status: int, message: str = "No.", code: str | None = None, **headers: str) -> Behaviour:
+def refusing(
+    status: int, message: str = "No.", code: str | None = None, kind: str | None = None, **headers: str
+) -> Behaviour:
     """Answer with an error in OpenAI's shape; ``Retry_After`` becomes the header ``Retry-After``."""
 
     async def behave(request: web.Request) -> web.StreamResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return _error(status, message, code, named)
+        return _error(status, message, code, named, kind)
 
     return behave
 
@@ -144,4 +164,54 @@ async def cut_off(request: web.Request) -> web.StreamResponse:
     await response.write(b'{"choices": [{"message": {"con')
     assert request.transport is not None
     request.transport.abort()
+    return response
+
+
+@contextmanager
+def raw_upstream(answer: bytes) -> Iterator[str]:
+    """Serve an upstream that answers every request with these very bytes; yield its base URL."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), name="raw upstream").start()
+        try:
+            host, port = server.server_address[:2]
+            yield f"http://{host!s}:{port}/v1"
+        finally:
+            server.shutdown()
+
+
+def dripping(seconds: float) -> Behaviour:
+    """Reply with a byte every tenth of a second, so that no single wait is long."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        for _ in range(int(seconds * 10)):
+            await response.write(b" ")
+            await asyncio.sleep(0.1)
+        return response
+
+    return behave
+
+
+def with_headers(**headers: str) -> Behaviour:
+    """Reply with more headers; ``Set_Cookie`` becomes ``Set-Cookie``."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        response = _completion({"content": "With headers."})
+        response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return response
+
+    return behave
+
+
+async def compressed(request: web.Request) -> web.StreamResponse:
+    """Reply in gzip, as OpenAI may."""
+    response = _completion({"content": "Unpacked."})
+    response.enable_compression(web.ContentCoding.gzip)
     return response
