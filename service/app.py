@@ -17,6 +17,7 @@ from marketplace.interfaces import Host
 from marketplace.manifest import SERVICES, Manifest, read_manifest
 from service.cache import open_cache
 from service.database import SQLDatabase
+from service.document import document_routes
 from service.edge import Edge
 from service.errors import MethodNotFound, ServiceNotFound, WrongVerb, answer_to, from_litestar
 from service.log import configure_logging
@@ -103,7 +104,7 @@ def _settle_memory() -> None:
 
 def _build(services: Sequence[RunningService]) -> ByName:
     listing = [service.info for service in services]
-    by_name = {f"{SERVICES}/{info.name}/{method.name}": method for info in listing for method in info.methods}
+    by_name = {one.by_name: one.method for service in services for one in service.operations}
     errors = _Errors(listing, by_name)
 
     @get(SERVICES)
@@ -115,8 +116,9 @@ def _build(services: Sequence[RunningService]) -> ByName:
         """Tell the official client, which asks at its start, that no log is wanted from it."""
         return {"loggers": []}
 
+    routers = [service.router for service in services if service.router]
     application = Litestar(
-        [list_services, info, *(service.router for service in services if service.router)],
+        [list_services, info, *document_routes(services), *routers],
         exception_handlers={HTTPException: errors.answer, Exception: errors.answer},
         openapi_config=None,
         logging_config=None,

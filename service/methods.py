@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Send
 from marketplace.arguments import Argument, decode_body, decode_query, describe
 from marketplace.errors import PluginError
 
-__all__ = ["ByName", "Method", "decode_arguments", "methods_of"]
+__all__ = ["ByName", "Method", "Operation", "decode_arguments", "operations_of"]
 
 _BY_NAME = "marketplace.by_name"
 
@@ -28,6 +28,17 @@ class Method(msgspec.Struct, frozen=True):
     verb: str
     route: str
     arguments: list[Argument]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """A method with the types behind it; ``by_name`` is the path that ends in its name."""
+
+    service: str
+    method: Method
+    by_name: str
+    arguments: type[msgspec.Struct] | None
+    result: Any
+    description: str
 
 
 class ByName:
@@ -49,17 +60,20 @@ class ByName:
         await self._application(scope, receive, send)
 
 
-def methods_of(router: Router) -> Iterable[Method]:
-    """Yield the methods that a service's handlers are."""
+def operations_of(service: str, router: Router) -> Iterable[Operation]:
+    """Yield the operations that a service's handlers are; ``router`` is mounted at the service's path."""
     for route in router.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
             if "OPTIONS" not in handler.http_methods:
                 struct = _struct_of(handler)
-                yield Method(
-                    name=handler.opt.get("method", _camel_case(handler.handler_name)),
-                    verb=min(handler.http_methods),
-                    route=route.path,
-                    arguments=describe(struct) if struct else [],
+                name = handler.opt.get("method", _camel_case(handler.handler_name))
+                yield Operation(
+                    service,
+                    Method(name, min(handler.http_methods), route.path, describe(struct) if struct else []),
+                    f"{router.path}/{name}",
+                    struct,
+                    handler.parsed_fn_signature.return_type.annotation,
+                    handler.fn.__doc__ or "",
                 )
 
 

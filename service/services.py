@@ -16,7 +16,7 @@ from marketplace.interfaces import Host, Service
 from marketplace.manifest import SERVICES, Manifest, Product
 from marketplace.plugins import configure, load_service
 from service.log import hide
-from service.methods import Method, decode_arguments, methods_of
+from service.methods import Method, Operation, decode_arguments, operations_of
 
 __all__ = ["RunningService", "ServiceInfo", "start_service"]
 
@@ -44,6 +44,7 @@ class RunningService(msgspec.Struct, frozen=True, kw_only=True):
     info: ServiceInfo
     service: Service[Any] | None = None
     router: Router | None = None
+    operations: Sequence[Operation] = ()
 
     async def close(self) -> None:
         """Close the service; one that does not close keeps nobody else open."""
@@ -93,11 +94,12 @@ async def _start(service: Service[Any], info: ServiceInfo) -> RunningService:
     Litestar(
         [router], openapi_config=None, logging_config=None
     )  # alone first: a router that is no good fails here
-    methods = list(methods_of(router))
+    operations = list(operations_of(info.name, router))
+    methods = [operation.method for operation in operations]
     if twice := _twice(methods):
         raise PluginError(f"Two of its methods are {twice}.")
     info = msgspec.structs.replace(info, state="ok", methods=methods)
-    return RunningService(info=info, service=service, router=router)
+    return RunningService(info=info, service=service, router=router, operations=operations)
 
 
 async def _close(service: Service[Any]) -> None:

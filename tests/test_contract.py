@@ -1,13 +1,15 @@
 """What callers see, row by row, from a real host over a real socket, for sessions in both stores."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from service.errors import answer_to
-from tests.host import Host
+from tests.facilities import cache_url, database_url
+from tests.host import Host, install, serving
 from tests.upstream import KEY, FakeUpstream, answering, cut_off, garbled, refusing
 
 SERVICE = "/api/services/OpenAI"
@@ -15,6 +17,26 @@ JSON = {"Content-Type": "application/json"}
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 UNKNOWN = "258cd588-422b-4b7f-b705-d9132e9e1226"
 UNKNOWN_PERSISTED = "258cd588-422b-4b7f-b705-d9132e9e1227"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("memory", "sqlite"), ("redis", "postgresql"), ("cluster", "mariadb")],
+    ids="-".join,
+)
+def host(
+    request: pytest.FixtureRequest,
+    shared_upstream: FakeUpstream,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Host]:
+    """A running host on each of the backends."""
+    cache, database = request.param
+    home = tmp_path_factory.mktemp("home")
+    install(home, shared_upstream.url, KEY)
+    with database_url(database, home) as url:
+        facilities = {"MARKETPLACE_CACHE_URL": cache_url(cache), "MARKETPLACE_DATABASE_URL": url}
+        with serving(home, **facilities) as running:
+            yield running
 
 
 @pytest.fixture(params=[False, True], ids=["cache", "database"])
@@ -107,6 +129,36 @@ class TestSuccess:
         for headers in ({}, {"Content-Type": "text/plain;charset=UTF-8"}):
             answer = host.http.post(f"{SERVICE}/message", content=body.encode(), headers=headers)
             assert answer.json()["responseMessage"] == "Hi?"
+
+
+SCRIPTS = (
+    "Grüße, Zażółć, Ελληνικά, Русский, עברית, العربية, हिन्दी, বাংলা, "
+    "ไทย, ქართული, አማርኛ, 中文, 日本語, 한국어, "
+    "👩‍👩‍👧‍👦🏳️‍🌈🇮🇳, "
+    "e\u0301 o\u0308\u0323, \u202eright to left\u202c \u2066\u2069, \U0010ffff \ufffd \ufeff \u2028 \x7f \x01, "
+    '𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𓀀 𐎀, \'; DROP TABLE "OpenAIMessage"; -- \\ % _ \r\n\t'
+)
+
+
+class TestText:
+    def test_every_script_comes_back_equal(self, host: Host, session: str) -> None:
+        """Through every backend, as prompt, as reply, and on its way to the upstream."""
+        assert host.send(session, SCRIPTS) == f"{SCRIPTS}?"
+        assert host.history(session) == [("user", SCRIPTS), ("assistant", f"{SCRIPTS}?")]
+
+    def test_a_million_bytes_come_back_equal(self, host: Host, session: str) -> None:
+        """There is no smaller limit than that of the body."""
+        message = ("🎉é" * 200_000)[:166_666] + "x" * 500_002
+        assert len(message.encode()) == 1_000_000
+        assert host.send(session, message) == f"{message}?"
+        assert host.history(session)[0] == ("user", message)
+
+    def test_a_long_model_name_is_kept(self, host: Host) -> None:
+        """In either store."""
+        for persist in (False, True):
+            session = host.create_session(aiModel="m" * 100_000, persistInDB=persist)
+            answer = host.http.get(f"{SERVICE}/session-messages", params={"sessionId": session})
+            assert answer.json()["aiModel"] == "m" * 100_000
 
 
 MALFORMED: list[tuple[bytes, int, str]] = [

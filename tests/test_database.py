@@ -1,19 +1,36 @@
 """The database facility: one contract for every backend."""
 
 import asyncio
+import multiprocessing
 import stat
 import threading
+import uuid
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from marketplace import Database, Unavailable
+from plugins.openai_chat.chat import Session
+from plugins.openai_chat.stores import TableSessions, sessions
 from service.database import SQLDatabase
-from tests.facilities import DATABASES, open_database
+from tests.facilities import DATABASES, database_url, open_database
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +78,38 @@ class TestContract:
     async def test_work_runs_beside_the_event_loop(self, database: Database) -> None:
         """No request waits for the database of another one."""
         assert await database.run(lambda connection: threading.get_ident()) != threading.get_ident()
+
+
+class TestManyProcesses:
+    @pytest.mark.parametrize("backend", DATABASES)
+    def test_sixteen_create_the_first_session_at_the_same_instant(self, backend: str, tmp_path: Path) -> None:
+        """Each of them succeeds, and all sessions are there."""
+        context = multiprocessing.get_context("spawn")
+        with database_url(backend, tmp_path) as url, context.Manager() as manager:
+            barrier = manager.Barrier(16)
+            with ProcessPoolExecutor(16, mp_context=context) as pool:
+                created = list(pool.map(partial(_create_first, url, barrier), range(16)))
+            assert asyncio.run(_count_sessions(url)) == 16
+        assert len(set(created)) == 16
+
+
+def _create_first(url: str, barrier: threading.Barrier, number: int) -> str:
+    async def create() -> str:
+        database = SQLDatabase(make_url(url))
+        session = Session(id=str(uuid.uuid4()), model="m", is_persisted=True)
+        barrier.wait(60)
+        await TableSessions(database).create(session)
+        await database.close()
+        return session.id
+
+    return asyncio.run(create())
+
+
+async def _count_sessions(url: str) -> int:
+    database = SQLDatabase(make_url(url))
+    found = await database.read(lambda connection: connection.execute(select(sessions)).all())
+    await database.close()
+    return len(found)
 
 
 class TestSQLite:

@@ -1,0 +1,72 @@
+"""A facility that goes away takes with it only what needs it, and is found again by itself."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.host import Host, install, serving
+from tests.servers import SERVERS, Server
+from tests.upstream import KEY, FakeUpstream
+
+SERVICE = "/api/services/OpenAI"
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of the test's own."""
+    with SERVERS[request.param]() as running:
+        yield running
+
+
+@pytest.fixture
+def host(server: Server, home: Path, upstream: FakeUpstream) -> Iterator[Host]:
+    """A host that keeps one kind of its sessions there."""
+    install(home, upstream.url, KEY)
+    variable = "MARKETPLACE_CACHE_URL" if "redis" in server.url else "MARKETPLACE_DATABASE_URL"
+    with serving(home, **{variable: server.url}) as running:
+        yield running
+
+
+def send(host: Host, session: str, message: str) -> httpx2.Response:
+    return host.http.post(f"{SERVICE}/message", json={"sessionId": session, "message": message})
+
+
+def check_unavailable(answer: httpx2.Response) -> None:
+    assert (answer.status_code, answer.json()["code"]) == (503, 14004)
+    assert int(answer.headers["retry-after"]) > 0
+    data: dict[str, Any] = answer.json()["errorData"]
+    assert (data["source"], data["retryable"]) == ("host", True)
+
+
+def test_it_is_told_and_found_again(server: Server, host: Host, upstream: FakeUpstream) -> None:
+    """While it is down sessions of the other kind go on; afterwards those that it keeps do, whole."""
+    is_cache = "redis" in server.url
+    kept = host.create_session(persistInDB=not is_cache)
+    other = host.create_session(persistInDB=is_cache)
+    assert host.send(kept, "Before") == "Before?"
+    server.stop()
+    began = time.monotonic()
+    check_unavailable(send(host, kept, "Meanwhile"))
+    check_unavailable(host.http.post(f"{SERVICE}/session", json={"persistInDB": not is_cache}))
+    check_unavailable(host.http.get(f"{SERVICE}/session-messages", params={"sessionId": kept}))
+    assert time.monotonic() - began < 20
+    assert host.send(other, "Hi") == "Hi?"
+    assert "Meanwhile" not in upstream.prompts()
+    server.start()
+    assert host.send(kept, "After") == "After?"
+    assert [text for _, text in host.history(kept)] == ["Before", "Before?", "After", "After?"]
+    assert host.create_session(persistInDB=not is_cache)
+
+
+def test_a_restart_between_two_calls_goes_unnoticed(server: Server, host: Host) -> None:
+    """The connections that were lost are made anew before anybody is told."""
+    session = host.create_session(persistInDB="redis" not in server.url)
+    for number in range(3):
+        assert host.send(session, str(number)) == f"{number}?"
+        server.stop()
+        server.start()
+    assert len(host.history(session)) == 6
