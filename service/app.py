@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Container, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException
@@ -20,7 +21,7 @@ from service.database import SQLDatabase
 from service.document import document_routes
 from service.edge import Edge
 from service.errors import MethodNotFound, ServiceNotFound, WrongVerb, answer_to, from_litestar
-from service.log import configure_logging
+from service.log import configure_logging, hide
 from service.methods import ByName
 from service.services import RunningService, ServiceInfo, start_service
 from service.settings import Settings, read_settings
@@ -92,6 +93,8 @@ def from_environment() -> Application:
     """
     configure_logging()
     settings = read_settings(os.environ)
+    for password in (urlsplit(settings.cache_url).password, settings.database_url.password):
+        hide(str(password or ""))
     return Application(settings, InstallsFile(settings.home), read_manifest())
 
 

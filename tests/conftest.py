@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 from tests.facilities import close_all
 from tests.host import Host, install, serving
 from tests.upstream import KEY, FakeUpstream
+
+SDK = Path(__file__).parent / "sdk"
 
 
 @pytest.fixture
@@ -32,6 +36,16 @@ def host(shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
     install(home, shared_upstream.url, KEY)
     with serving(home) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the client installed from the registry, as its lock file says."""
+    if not shutil.which("npm") or not shutil.which("node"):
+        pytest.skip("Node and npm are needed for the official client")
+    folder = shutil.copytree(SDK, tmp_path_factory.mktemp("sdk") / "sdk", ignore=lambda *_: {"node_modules"})
+    subprocess.run(["npm", "ci", "--silent"], cwd=folder, check=True, timeout=300)
+    return Path(folder)
 
 
 @pytest.fixture

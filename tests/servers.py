@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -116,7 +116,11 @@ def mariadb_server() -> Iterator[Server]:
             yield server
 
 
-SERVERS = {"redis": redis_server, "postgresql": postgresql_server, "mariadb": mariadb_server}
+SERVERS: dict[str, Callable[..., AbstractContextManager[Server]]] = {
+    "redis": redis_server,
+    "postgresql": postgresql_server,
+    "mariadb": mariadb_server,
+}
 """How each kind of server is run."""
 
 

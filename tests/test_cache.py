@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import trustme
 
-from marketplace import Cache
+from marketplace import Cache, Unavailable
 from marketplace.errors import OutOfSpace
-from service.cache import MemoryCache
+from service.cache import MemoryCache, RedisCache
 from tests.facilities import CACHES, open_cache
+from tests.servers import SERVERS, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +79,27 @@ class TestContract:
         assert read is not None
         read.clear()
         assert await cache.read("key", ttl=60) == [b"1"]
+
+
+async def test_redis_is_reached_over_tls(tmp_path: Path) -> None:
+    """With `rediss://`; a server whose certificate nobody vouches for is not trusted."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    files = {name: str(tmp_path / name) for name in ("ca", "key", "chain")}
+    authority.cert_pem.write_to_path(files["ca"])
+    certificate.private_key_pem.write_to_path(files["key"])
+    certificate.cert_chain_pems[0].write_to_path(files["chain"])
+    tls = free_port()
+    options = ["--tls-port", str(tls), "--tls-cert-file", files["chain"], "--tls-key-file", files["key"]]
+    with SERVERS["redis"](None, *options, "--tls-ca-cert-file", files["ca"], "--tls-auth-clients", "no"):
+        cache = RedisCache(f"rediss://127.0.0.1:{tls}?ssl_ca_certs={files['ca']}")
+        await cache.create("key", [b"1"], ttl=60)
+        assert await cache.read("key", ttl=60) == [b"1"]
+        await cache.close()
+        stranger = RedisCache(f"rediss://127.0.0.1:{tls}")
+        with pytest.raises(Unavailable):
+            await stranger.read("key", ttl=60)
+        await stranger.close()
 
 
 class TestMemory:

@@ -45,6 +45,14 @@ def session(request: pytest.FixtureRequest, host: Host) -> str:
     return host.create_session(persistInDB=request.param)
 
 
+@pytest.fixture(params=["route", "name"])
+def addressing(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The paths of the POSTed methods: by their routes, or by their names."""
+    if request.param == "route":
+        return {"session": f"{SERVICE}/session", "message": f"{SERVICE}/message"}
+    return {"session": f"{SERVICE}/createSession", "message": f"{SERVICE}/sendMessage"}
+
+
 def error_of(answer: httpx2.Response) -> tuple[int, int, str]:
     """Return status, code and message of an error, after checking that it has the envelope's shape."""
     assert answer.headers["content-type"] == "application/json"
@@ -54,8 +62,8 @@ def error_of(answer: httpx2.Response) -> tuple[int, int, str]:
     return answer.status_code, body["code"], body["message"]
 
 
-def send(host: Host, session: str, message: str) -> httpx2.Response:
-    return host.http.post(f"{SERVICE}/message", json={"message": message, "sessionId": session})
+def send(host: Host, session: str, message: str, path: str = f"{SERVICE}/message") -> httpx2.Response:
+    return host.http.post(path, json={"message": message, "sessionId": session})
 
 
 class TestSuccess:
@@ -135,7 +143,8 @@ SCRIPTS = (
     "Grüße, Zażółć, Ελληνικά, Русский, עברית, العربية, हिन्दी, বাংলা, "
     "ไทย, ქართული, አማርኛ, 中文, 日本語, 한국어, "
     "👩‍👩‍👧‍👦🏳️‍🌈🇮🇳, "
-    "e\u0301 o\u0308\u0323, \u202eright to left\u202c \u2066\u2069, \U0010ffff \ufffd \ufeff \u2028 \x7f \x01, "
+    "e\u0301 o\u0308\u0323, \u202eright to left\u202c \u2066\u2069, "
+    "\U0010ffff \ufffd \ufeff \u2028 \x7f \x01, "
     '𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𓀀 𐎀, \'; DROP TABLE "OpenAIMessage"; -- \\ % _ \r\n\t'
 )
 
@@ -198,21 +207,23 @@ WRONG_ARGUMENTS: list[tuple[str, dict[str, Any], int, str, dict[str, Any]]] = [
 class TestBadInput:
     @pytest.mark.parametrize(("body", "code", "message"), MALFORMED)
     def test_a_body_that_is_no_object_is_refused(
-        self, host: Host, body: bytes, code: int, message: str
+        self, host: Host, addressing: dict[str, str], body: bytes, code: int, message: str
     ) -> None:
         """Broken JSON, broken Unicode and endless nesting are the caller's fault, not an internal error."""
-        status, got, text = error_of(host.http.post(f"{SERVICE}/message", content=body, headers=JSON))
+        status, got, text = error_of(host.http.post(addressing["message"], content=body, headers=JSON))
         assert (status, got) == (400, code)
         assert text.startswith(message)
 
     @pytest.mark.parametrize("body", [b"Hello", b"[]", b'"text"'])
-    def test_text_that_is_no_object_is_malformed(self, host: Host, body: bytes) -> None:
+    def test_text_that_is_no_object_is_malformed(
+        self, host: Host, addressing: dict[str, str], body: bytes
+    ) -> None:
         """Without a JSON Content-Type only an object is taken for the arguments."""
-        assert error_of(host.http.post(f"{SERVICE}/message", content=body))[:2] == (400, 8002)
+        assert error_of(host.http.post(addressing["message"], content=body))[:2] == (400, 8002)
 
-    def test_another_content_type_is_refused(self, host: Host) -> None:
+    def test_another_content_type_is_refused(self, host: Host, addressing: dict[str, str]) -> None:
         """A form is not taken for JSON."""
-        answer = host.http.post(f"{SERVICE}/message", data={"message": "Hi"})
+        answer = host.http.post(addressing["message"], data={"message": "Hi"})
         assert error_of(answer) == (
             415,
             17002,
@@ -221,10 +232,17 @@ class TestBadInput:
 
     @pytest.mark.parametrize(("route", "arguments", "code", "message", "data"), WRONG_ARGUMENTS)
     def test_wrong_arguments_are_named(
-        self, host: Host, route: str, arguments: dict[str, Any], code: int, message: str, data: dict[str, Any]
+        self,
+        host: Host,
+        addressing: dict[str, str],
+        route: str,
+        arguments: dict[str, Any],
+        code: int,
+        message: str,
+        data: dict[str, Any],
     ) -> None:
         """Types are strict, and the first argument in documented order is the one that is told."""
-        answer = host.http.post(f"{SERVICE}/{route}", json=arguments)
+        answer = host.http.post(addressing[route], json=arguments)
         assert error_of(answer) == (400, code, message)
         assert data.items() <= answer.json()["errorData"].items()
 
@@ -253,12 +271,16 @@ class TestBadInput:
         assert error_of(host.http.get(f"{SERVICE}/session-messages?{query}"))[:2] == (status, code)
 
     @pytest.mark.parametrize("session", [UNKNOWN, UNKNOWN_PERSISTED, UNKNOWN.upper(), "1", "..", "'; --"])
-    def test_an_unknown_session_is_not_found(self, host: Host, session: str) -> None:
+    def test_an_unknown_session_is_not_found(
+        self, host: Host, addressing: dict[str, str], session: str
+    ) -> None:
         """Unknown and malformed ids look the same to a caller."""
         expected = (404, 1000, f"Entity with the specified ID cannot be found: Id - {session}")
-        assert error_of(send(host, session, "Hi")) == expected
+        assert error_of(send(host, session, "Hi", addressing["message"])) == expected
         answer = host.http.get(f"{SERVICE}/session-messages", params={"sessionId": session})
         assert error_of(answer) == expected
+        by_name = host.http.post(f"{SERVICE}/getSessionMessages", json={"sessionId": session})
+        assert error_of(by_name) == expected
 
 
 class TestRoutes:
@@ -343,6 +365,7 @@ class TestUpstreamFailures:
         self,
         host: Host,
         session: str,
+        addressing: dict[str, str],
         shared_upstream: FakeUpstream,
         name: str,
         behaviour: Any,
@@ -352,7 +375,7 @@ class TestUpstreamFailures:
         """The caller learns who failed and whether to try again; the next message works."""
         shared_upstream.behaviours[name] = behaviour
         host.send(session, "Before")
-        answer = send(host, session, name)
+        answer = send(host, session, name, addressing["message"])
         status, code, message = error_of(answer)
         assert (status, code) == expected[:2]
         assert message.startswith(expected[2])

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,7 @@ import pytest
 from tests.host import Host
 from tests.upstream import FakeUpstream, cut_off, garbled, refusing
 
-FOLDER = Path(__file__).parent / "sdk"
-README = (FOLDER.parent.parent / "README.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the client installed from the registry, as its lock file says."""
-    if not shutil.which("npm") or not shutil.which("node"):
-        pytest.skip("Node and npm are needed for the official client")
-    folder = shutil.copytree(
-        FOLDER, tmp_path_factory.mktemp("sdk") / "sdk", ignore=lambda *_: {"node_modules"}
-    )
-    subprocess.run(["npm", "ci", "--silent"], cwd=folder, check=True, timeout=300)
-    return Path(folder)
+README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 @pytest.fixture(params=["domain", "keys"])
