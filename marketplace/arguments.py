@@ -69,7 +69,6 @@ def decode_body(
 
     Raises:
         InvalidArgument: or the kind of it that names what is wrong.
-
     """
     if not body:
         return _convert({}, struct)  # some clients announce a type for nothing
@@ -91,7 +90,6 @@ def decode_query(query: bytes, struct: type[Arguments]) -> Arguments:
 
     Raises:
         InvalidArgument: or the kind of it that names what is wrong.
-
     """
     known = {field.encode_name.encode(): field.encode_name for field in _fields(struct)}
     values: dict[str, str] = {}

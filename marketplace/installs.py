@@ -45,7 +45,6 @@ class Install(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises:
             MissingAnswer: if a variable is not set.
-
         """
         return {name: _resolve(answer, environment) for name, answer in self.answers.items()}
 
@@ -69,7 +68,6 @@ class Installs(Protocol):
 
         Raises:
             InstallsError: if they cannot be read; the text says what to do.
-
         """
 
     def save(self, install: Install) -> None:
@@ -77,7 +75,6 @@ class Installs(Protocol):
 
         Raises:
             InstallsError: if that is not possible; then nothing has changed.
-
         """
 
     def remove(self, product: str) -> None:
@@ -86,7 +83,6 @@ class Installs(Protocol):
         Raises:
             ProductNotFound: if it is not installed.
             InstallsError: if that is not possible; then nothing has changed.
-
         """
 
     def revision(self) -> str:

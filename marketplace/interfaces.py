@@ -30,7 +30,6 @@ class Cache(Protocol):
 
         Raises:
             OutOfSpace: if the cache is full of what still lives.
-
         """
 
     async def read(self, key: str, *, ttl: float, room: int = 0) -> list[bytes] | None:
@@ -40,7 +39,6 @@ class Cache(Protocol):
 
         Raises:
             OutOfSpace: if ``room`` more bytes, about to be appended, would not fit.
-
         """
 
     async def append(self, key: str, entries: Sequence[bytes], *, length: int, ttl: float) -> bool:
@@ -55,7 +53,6 @@ class Database(Protocol):
 
         Raises:
             Unavailable: if the database cannot do it now.
-
         """
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
@@ -63,7 +60,6 @@ class Database(Protocol):
 
         Raises:
             Unavailable: if the database cannot do it now.
-
         """
 
     async def create_tables(self, *tables: Table) -> None:
@@ -72,7 +68,6 @@ class Database(Protocol):
         Raises:
             Unavailable: if the database cannot do it now, or has another table of that name: that is
                 reported, never altered.
-
         """
 
     async def tables_exist(self, *tables: Table) -> bool:
@@ -80,7 +75,6 @@ class Database(Protocol):
 
         Raises:
             Unavailable: as `create_tables` does.
-
         """
 
 
@@ -115,7 +109,6 @@ class Service(ABC, Generic[ConfigurationT]):
             InvalidArgument: if an item has to be answered otherwise; ``parameter`` names it.
             Unavailable: if it could not be tried.
             TimedOut: if trying it took too long.
-
         """
 
     async def start(self) -> None:

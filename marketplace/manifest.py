@@ -66,7 +66,6 @@ class ConfigurationItem(_Strict, frozen=True, kw_only=True):
 
         Raises:
             InvalidArgument: if it is none; the text says what was expected.
-
         """
         text = text.strip()
         if self.type is not ItemType.INT:
@@ -135,7 +134,6 @@ class Manifest(_Strict, frozen=True, kw_only=True):
 
         Raises:
             ProductNotFound: if there is none; the text lists those there are.
-
         """
         if product := self.find(name):
             return product
@@ -151,7 +149,6 @@ def read_manifest(path: Path | None = None) -> Manifest:
 
     Raises:
         ManifestError: if it cannot be read; the text says where and why.
-
     """
     path = path or _usual_path()
     try:

@@ -21,7 +21,6 @@ def load_service(product: Product) -> type[Service[Any]]:
 
     Raises:
         PluginError: if it cannot be imported, registers nothing, or offers no such service.
-
     """
     manager = pluggy.PluginManager("marketplace")
     manager.add_hookspecs(hookspecs)
@@ -44,7 +43,6 @@ def configure(service: type[Service[Any]], values: dict[str, Any]) -> Any:
 
     Raises:
         InvalidArgument: if one of them does not fit; ``parameter`` names its item.
-
     """
     try:
         return msgspec.convert(values, service.Configuration)

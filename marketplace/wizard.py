@@ -72,7 +72,6 @@ class Wizard:
         Raises:
             MissingAnswer: if a required item has none and nobody can be asked.
             InstallRefused: if what was given is no answer to its item.
-
         """
         self._tell(f"{self._product.name} {self._product.version}: {self._product.summary}")
         answers: dict[str, Value] = {}
@@ -89,7 +88,6 @@ class Wizard:
 
         Raises:
             MissingAnswer: if the product has no trial, or an option contradicts it.
-
         """
         trial = self._product.trial
         if trial is None:
@@ -107,7 +105,6 @@ class Wizard:
 
         Raises:
             InstallRefused: if they are refused or cannot be tried, and nobody helps.
-
         """
         while True:
             try:

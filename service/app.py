@@ -89,7 +89,6 @@ def from_environment() -> Application:
 
     Raises:
         SetupError: if a setting, the installs or the manifest cannot be used.
-
     """
     configure_logging()
     settings = read_settings(os.environ)
@@ -119,9 +118,10 @@ def _build(services: Sequence[RunningService]) -> ByName:
         """Tell the official client, which asks at its start, that no log is wanted from it."""
         return {"loggers": []}
 
+    operations = {service.info.name: service.operations for service in services if service.operations}
     routers = [service.router for service in services if service.router]
     application = Litestar(
-        [list_services, info, *document_routes(services), *routers],
+        [list_services, info, *document_routes(operations), *routers],
         exception_handlers={HTTPException: errors.answer, Exception: errors.answer},
         openapi_config=None,
         logging_config=None,

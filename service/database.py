@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -46,12 +47,13 @@ class _Driver(msgspec.Struct, frozen=True):
     options: dict[str, Any]
 
 
-_TCP = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
 _POSTGRESQL = {
     "connect_timeout": CONNECT_TIMEOUT,
     "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout={STATEMENT_TIMEOUT}s",
     "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
-    **_TCP,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
 }
 _MYSQL = {
     "connect_timeout": CONNECT_TIMEOUT,
@@ -82,6 +84,7 @@ class SQLDatabase:
         self._url = url
         self._driver = DRIVERS[url.drivername]
         self._engine: Engine | None = None
+        self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(self._driver.threads, thread_name_prefix="database")
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
@@ -121,15 +124,20 @@ class SQLDatabase:
 
     def _transact(self, work: Callable[[Connection], Result], begin: str) -> Result:
         try:
-            self._engine = self._engine or _engine(self._url, self._driver)
+            engine = self._opened()
             try:
-                return _attempt(self._engine, work, begin)
+                return _attempt(engine, work, begin)
             except _LostBeforeCommit:
-                return _attempt(self._engine, work, begin)
+                return _attempt(engine, work, begin)
         except (DataError, IntegrityError, ProgrammingError):
             raise  # the work is at fault, not the database
         except (DatabaseError, InterfaceError, OSError, _LostBeforeCommit) as error:
             raise _unavailable() from error
+
+    def _opened(self) -> Engine:
+        with self._opening:
+            self._engine = self._engine or _engine(self._url, self._driver)
+            return self._engine
 
 
 def _unavailable() -> Unavailable:
@@ -218,7 +226,6 @@ def _exists(connection: Connection, table: Table) -> bool:
 
     Raises:
         Unavailable: if somebody else has made one of that name that is not like it.
-
     """
     inspector = inspect(connection)
     if not inspector.has_table(table.name):

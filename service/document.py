@@ -5,10 +5,11 @@ descriptions and examples are those of the document, and their docstrings.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,7 +19,6 @@ from litestar.handlers import HTTPRouteHandler
 from marketplace.manifest import SERVICES
 from service.errors import TABLE
 from service.methods import Operation
-from service.services import RunningService
 
 __all__ = ["document", "document_routes"]
 
@@ -51,11 +51,11 @@ class _ErrorData(msgspec.Struct):
     retryable: bool = False
 
 
-def document_routes(services: Sequence[RunningService]) -> list[HTTPRouteHandler]:
+def document_routes(services: Mapping[str, Sequence[Operation]]) -> list[HTTPRouteHandler]:
     """Return the handlers of the documents, one for all services and one for each, and of the page."""
 
-    def serve(path: str, title: str, release: str, operations: Sequence[Operation]) -> HTTPRouteHandler:
-        content = msgspec.json.encode(document(title, release, operations))
+    def serve(path: str, title: str, operations: Sequence[Operation]) -> HTTPRouteHandler:
+        content = msgspec.json.encode(document(title, operations))
 
         @get(path, media_type=MediaType.JSON)
         async def openapi() -> bytes:
@@ -67,22 +67,16 @@ def document_routes(services: Sequence[RunningService]) -> list[HTTPRouteHandler
     async def page() -> bytes:
         return _PAGE
 
-    everything = [operation for service in services for operation in service.operations]
-    return [
-        page,
-        serve("/schema/openapi.json", "The services of this host", version("chat-marketplace"), everything),
-        *(
-            serve(f"{SERVICES}/{one.info.name}/api-docs", one.info.name, one.info.version, one.operations)
-            for one in services
-            if one.operations
-        ),
-    ]
+    everything = list(chain.from_iterable(services.values()))
+    each = [serve(f"{SERVICES}/{name}/api-docs", name, found) for name, found in services.items()]
+    return [page, serve("/schema/openapi.json", "The services of this host", everything), *each]
 
 
-def document(title: str, release: str, operations: Sequence[Operation]) -> dict[str, Any]:
+def document(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the document of ``operations``, each at its route and at its name."""
     types = [kind for operation in operations for kind in (operation.arguments, operation.result) if kind]
-    _, schemas = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=_SHAPE)
+    known = [kind for kind in dict.fromkeys(types) if _schema(kind) is not None]
+    _, schemas = msgspec.json.schema_components(known, ref_template=_SHAPE)
     for kind in {operation.arguments for operation in operations if operation.arguments}:
         schemas[kind.__name__] = _strict(schemas[kind.__name__])
     paths: dict[str, dict[str, Any]] = {}
@@ -93,7 +87,7 @@ def document(title: str, release: str, operations: Sequence[Operation]) -> dict[
             paths[operation.by_name] = {"post": _operation(operation, by_name=True)}
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": release},
+        "info": {"title": title, "version": version("chat-marketplace")},
         "paths": paths,
         "components": {"schemas": {**schemas, "Error": _error_schema()}, "responses": _error_responses()},
     }
@@ -121,12 +115,20 @@ def _operation(operation: Operation, *, by_name: bool = False) -> dict[str, Any]
 
 
 def _success(operation: Operation) -> dict[str, Any]:
-    (schema,), _ = msgspec.json.schema_components([operation.result], ref_template=_SHAPE)
     return {
         "description": "It is done.",
         "headers": _REQUEST_ID,
-        "content": {"application/json": {"schema": schema}},
+        "content": {"application/json": {"schema": _schema(operation.result) or {}}},
     }
+
+
+def _schema(kind: Any) -> dict[str, Any] | None:
+    """Return the JSON Schema of ``kind``, or None for what JSON does not know, such as a ready response."""
+    try:
+        (schema,), _ = msgspec.json.schema_components([kind], ref_template=_SHAPE)
+    except TypeError:
+        return None
+    return schema
 
 
 def _parameters(arguments: type[msgspec.Struct]) -> Sequence[dict[str, Any]]:

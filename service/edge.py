@@ -62,7 +62,7 @@ class Edge:
         if origin := headers.get(b"origin"):
             if not self._origins.allow(origin, headers.get(b"host", b"")):
                 raise AccessDenied("MARKETPLACE_ORIGINS does not have this origin")
-            is_preflight = b"access-control-request-method" in headers
+            is_preflight = scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
             exchange.headers += self._origins.headers(origin, preflight=is_preflight)
             if is_preflight:
                 return await exchange.answer(Answer(204, {}, b""))

@@ -82,7 +82,6 @@ async def decode_arguments(request: Request[Any, Any, Any]) -> Any:
 
     Raises:
         InvalidArgument: or the kind of it that names what is wrong.
-
     """
     struct = _struct_of(request.route_handler)
     if struct is None:

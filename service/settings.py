@@ -65,7 +65,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     Raises:
         SettingsError: if a variable holds what it may not; the text names it.
-
     """
     folder = home(environment)
     return Settings(

@@ -64,7 +64,7 @@ class TestContent:
     def test_a_service_has_one_of_its_own(self, host: Host, document: dict[str, Any]) -> None:
         """With nothing but its methods."""
         own = host.http.get("/api/services/OpenAI/api-docs").json()
-        assert own["info"] == {"title": "OpenAI", "version": "1.0.0"}
+        assert own["info"]["title"] == "OpenAI"
         assert own["paths"] == document["paths"]
 
     def test_the_page_needs_no_internet(self, host: Host) -> None:

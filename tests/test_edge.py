@@ -177,6 +177,11 @@ class TestOrigins:
             wanted = {"content-type", "user-token", "bl-execution-type", "authorization"}
             assert wanted <= set(answer.headers["access-control-allow-headers"].split(", "))
 
+    def test_only_a_preflight_is_answered_as_one(self, open_host: Host) -> None:
+        """A call that says it were one is a call."""
+        headers = {**CALL, "Access-Control-Request-Method": "POST"}
+        assert open_host.http.post(f"{SERVICE}/session", headers=headers).json()["sessionId"]
+
     def test_our_own_page_may_call(self, open_host: Host) -> None:
         """Its origin is the address that it calls."""
         answer = open_host.http.post(f"{SERVICE}/session", headers={"Origin": open_host.url})

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from litestar import Router, get, post
+from litestar import Response, Router, get, post
 
 from marketplace import Host, Service, hookimpl
 from marketplace.installs import Install
 from marketplace.manifest import Manifest, Product
 from service import services
+from service.document import document
 from service.services import start_service
 
 pytestmark = pytest.mark.anyio
@@ -123,6 +124,26 @@ class BadRouter(Notes):
             return []
 
         return Router("/", route_handlers=[all_notes])
+
+
+class Indescribable(Notes):
+    """Its answer is nothing that JSON knows."""
+
+    def router(self) -> Router:
+        @get("/all")
+        async def all_notes() -> Response[bytes]:
+            return Response(b"")
+
+        return Router("/", route_handlers=[all_notes])
+
+
+async def test_an_answer_that_json_does_not_know_is_documented_as_anything(offer: Offer) -> None:
+    """A handler may return a ready response."""
+    running = await start(offer(Indescribable))
+    told = document("Notes", running.operations)
+    answer = told["paths"]["/api/services/Notes/all"]["get"]["responses"]["200"]
+    assert answer["content"]["application/json"]["schema"] == {}
+    await running.close()
 
 
 class Clashes(Notes):

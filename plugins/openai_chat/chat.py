@@ -62,7 +62,6 @@ class SessionStore(Protocol):
 
         Raises:
             OutOfSpace: if there is no room for the ``prompt``.
-
         """
 
     async def append(self, session: Session, turn: Turn) -> bool:
@@ -110,7 +109,6 @@ class Chat:
             NotFound: if there is no such session.
             Busy: if the session's turn did not come, or somebody else changed the history meanwhile.
             ServiceError: whatever the upstream or the store raises; then the history is as before.
-
         """
         store = self._store_of(session_id)
         async with self._turns.taken(session_id):
@@ -126,7 +124,6 @@ class Chat:
 
         Raises:
             NotFound: if there is no such session.
-
         """
         return _found(await self._store_of(session_id).read(session_id), session_id)
 

@@ -105,7 +105,6 @@ class ChatCompletions:
 
         Raises:
             ServiceError: what the upstream does, mapped by `to_service_error`.
-
         """
         body = _encode(_Request(model, messages))
         try:
@@ -127,7 +126,6 @@ class ChatCompletions:
         Raises:
             InvalidArgument: if the key is refused.
             ServiceError: what else the upstream does, mapped by `to_service_error`.
-
         """
         try:
             async with asyncio.timeout(self._upstream.timeout):

@@ -38,7 +38,6 @@ class OpenAIConfiguration(msgspec.Struct, frozen=True, kw_only=True, rename="cam
 
         Raises:
             InvalidArgument: with the item's name as ``parameter``.
-
         """
         if not re.fullmatch(WORD, self.api_key):
             raise InvalidArgument("a key has no spaces, line breaks or accented letters", parameter="apiKey")

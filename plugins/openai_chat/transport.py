@@ -32,7 +32,6 @@ class Transport(httpx2.AsyncBaseTransport):
 
         Raises:
             httpx2.TransportError: if there is none; its kind says why.
-
         """
         timeout = request.extensions.get("timeout", {})
         try:
