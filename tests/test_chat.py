@@ -1,11 +1,26 @@
 """The use cases, with real stores and an upstream that does as the test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, inspect
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    event,
+    insert,
+    inspect,
+    update,
+)
 from sqlalchemy.exc import ProgrammingError
 
 from marketplace import Busy, NotFound, Unavailable
@@ -212,6 +227,28 @@ class TestStores:
             await database.close()
 
     @pytest.mark.parametrize("backend", DATABASES)
+    async def test_an_append_costs_the_same_at_any_length(self, backend: str, tmp_path: Path) -> None:
+        """As many statements with as many values; nothing of the history is sent again."""
+        with open_database(backend, tmp_path) as database:
+            store = TableSessions(database)
+            costs = []
+            for length in (0, 1000):
+                session = Session(id=str(length).zfill(36), model="m", is_persisted=True)
+                await store.create(session)
+                history = tuple(m for n in range(length // 2) for m in Turn(str(n), "x" * 100).messages)
+                if history:
+                    await database.run(partial(_insert_messages, session.id, history))
+                read = await store.read(session.id)
+                assert read is not None
+                assert len(read.messages) == length
+                with _statements() as sent:
+                    assert await store.append(read, Turn("Hi", "Hi?"))
+                costs.append(sent)
+            assert len(costs[0]) >= 2
+            assert costs[0] == costs[1]
+            await database.close()
+
+    @pytest.mark.parametrize("backend", DATABASES)
     async def test_tables_that_somebody_drops_come_back(self, backend: str, tmp_path: Path) -> None:
         """The sessions in them are gone; the next ones are kept."""
         with open_database(backend, tmp_path) as database:
@@ -239,6 +276,39 @@ class TestStores:
             assert not told.value.retryable
             assert await database.run(_table_names) == {"OpenAISession"}
             await database.close()
+
+
+@contextmanager
+def _statements() -> Iterator[list[tuple[str, int]]]:
+    """Yield the statements that any database is sent meanwhile, each with how many rows of values it has."""
+    sent: list[tuple[str, int]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        sent.append((statement, len(values) if many else 1))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def _insert_messages(session_id: str, history: Sequence[Message], connection: Connection) -> None:
+    rows = [
+        {
+            "objectId": str(uuid.uuid4()),
+            "created": 0,
+            "updated": 0,
+            "sessionId": session_id,
+            "position": position,
+            "role": message.role,
+            "content": message.content,
+        }
+        for position, message in enumerate(history)
+    ]
+    connection.execute(insert(messages), rows)
+    count = update(sessions).where(sessions.c.objectId == session_id).values(messageCount=len(rows))
+    connection.execute(count)
 
 
 def _drop_tables(connection: Connection) -> None:

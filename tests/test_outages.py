@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.host import Host, install, serving
-from tests.servers import SERVERS, Server
+from tests.servers import SERVERS, Server, free_port
 from tests.upstream import KEY, FakeUpstream
 
 SERVICE = "/api/services/OpenAI"
@@ -70,3 +70,16 @@ def test_a_restart_between_two_calls_goes_unnoticed(server: Server, host: Host) 
         server.stop()
         server.start()
     assert len(host.history(session)) == 6
+
+
+def test_a_host_starts_without_its_facilities(home: Path, upstream: FakeUpstream) -> None:
+    """They are opened on first use, so what is down is told to whom it concerns."""
+    install(home, upstream.url, KEY)
+    nowhere = {
+        "MARKETPLACE_CACHE_URL": f"redis://127.0.0.1:{free_port()}",
+        "MARKETPLACE_DATABASE_URL": f"postgresql://postgres@127.0.0.1:{free_port()}/test",
+    }
+    with serving(home, **nowhere) as host:
+        assert host.http.get("/api/services").json()[0]["state"] == "ok"
+        for persist in (False, True):
+            check_unavailable(host.http.post(f"{SERVICE}/session", json={"persistInDB": persist}))
