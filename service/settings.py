@@ -15,6 +15,7 @@ from service.database import DRIVERS
 __all__ = ["Settings", "read_settings"]
 
 MEMORY = "memory://"
+CACHE_PREFIX = "marketplace:"
 CACHE_LIMIT = 256 * 1024 * 1024
 MAX_BODY = 4 * 1024 * 1024
 BODY_TIMEOUT = 30
@@ -29,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``cache_url``
         ``MARKETPLACE_CACHE_URL``: where cached sessions live: ``memory://`` (this process), ``redis://``,
         ``rediss://``, or ``redis+cluster://`` and ``rediss+cluster://`` with one node of a Redis Cluster.
+    ``cache_prefix``
+        ``MARKETPLACE_CACHE_PREFIX``: what the names of all keys in Redis begin with.
     ``cache_limit``
         ``MARKETPLACE_CACHE_LIMIT``: how many bytes the memory cache may hold.
     ``database_url``
@@ -46,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Path
     database_url: URL
     cache_url: str = MEMORY
+    cache_prefix: str = CACHE_PREFIX
     cache_limit: int = CACHE_LIMIT
     origins: frozenset[str] = frozenset()
     max_body: int = MAX_BODY
@@ -71,6 +75,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         home=folder,
         database_url=_database_url(environment.get("MARKETPLACE_DATABASE_URL"), folder),
         cache_url=_cache_url(environment.get("MARKETPLACE_CACHE_URL") or MEMORY),
+        cache_prefix=environment.get("MARKETPLACE_CACHE_PREFIX") or CACHE_PREFIX,
         cache_limit=_number(environment, "MARKETPLACE_CACHE_LIMIT", CACHE_LIMIT),
         origins=_origins(environment.get("MARKETPLACE_ORIGINS", "")),
         max_body=_number(environment, "MARKETPLACE_MAX_BODY", MAX_BODY),

@@ -16,7 +16,16 @@ from service.cache import HostCache, MemoryCache, RedisCache
 from service.database import DRIVERS, SQLDatabase
 from tests.servers import redis_cluster
 
-__all__ = ["CACHES", "DATABASES", "cache_url", "database_url", "open_cache", "open_database"]
+__all__ = [
+    "CACHES",
+    "DATABASES",
+    "cache_environment",
+    "cache_url",
+    "close_all",
+    "database_url",
+    "open_cache",
+    "open_database",
+]
 
 CACHES = ["memory", "redis", "cluster"]
 DATABASES = ["sqlite", "postgresql", "mariadb"]
@@ -27,13 +36,26 @@ _SERVERS = {
     "mariadb": os.environ.get("TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306/test"),
 }
 
+_RUN = f"test-{uuid.uuid4()}:"
+
 _of_the_run = ExitStack()
 """What lives as long as the test run; closed by `close_all`."""
 
 
 def close_all() -> None:
-    """Stop what was started for the whole run."""
+    """Stop what was started for the whole run, and drop what it has left in Redis."""
     _of_the_run.close()
+    try:
+        with redis.Redis.from_url(_REDIS) as client:
+            for key in client.scan_iter(f"{_RUN}*"):
+                client.delete(key)
+    except redis.RedisError:
+        pass  # there was none to leave anything in
+
+
+def cache_environment(backend: str) -> dict[str, str]:
+    """Return the variables for a host that uses a cache, in a place of the run's own."""
+    return {"MARKETPLACE_CACHE_URL": cache_url(backend), "MARKETPLACE_CACHE_PREFIX": _RUN}
 
 
 @functools.cache
@@ -55,7 +77,7 @@ def open_cache(backend: str) -> HostCache:
     """Open a cache that has no entries yet; in a shared one, under a prefix of its own."""
     if backend == "memory":
         return MemoryCache(limit=10_000_000)
-    return RedisCache(cache_url(backend), prefix=f"test-{uuid.uuid4()}:")
+    return RedisCache(cache_url(backend), prefix=f"{_RUN}{uuid.uuid4()}:")
 
 
 @contextmanager

@@ -153,6 +153,7 @@ class TestReadme:
         assert rows.keys() == documented | {"MARKETPLACE_MANIFEST"}
         defaults = read_settings({})
         assert rows["MARKETPLACE_CACHE_URL"] == defaults.cache_url
+        assert rows["MARKETPLACE_CACHE_PREFIX"] == defaults.cache_prefix
         assert rows["MARKETPLACE_CACHE_LIMIT"] == str(defaults.cache_limit)
         assert rows["MARKETPLACE_MAX_BODY"] == str(defaults.max_body)
         assert rows["MARKETPLACE_BODY_TIMEOUT"] == str(defaults.body_timeout)

@@ -92,11 +92,11 @@ async def test_redis_is_reached_over_tls(tmp_path: Path) -> None:
     tls = free_port()
     options = ["--tls-port", str(tls), "--tls-cert-file", files["chain"], "--tls-key-file", files["key"]]
     with SERVERS["redis"](None, *options, "--tls-ca-cert-file", files["ca"], "--tls-auth-clients", "no"):
-        cache = RedisCache(f"rediss://127.0.0.1:{tls}?ssl_ca_certs={files['ca']}")
+        cache = RedisCache(f"rediss://127.0.0.1:{tls}?ssl_ca_certs={files['ca']}", prefix="")
         await cache.create("key", [b"1"], ttl=60)
         assert await cache.read("key", ttl=60) == [b"1"]
         await cache.close()
-        stranger = RedisCache(f"rediss://127.0.0.1:{tls}")
+        stranger = RedisCache(f"rediss://127.0.0.1:{tls}", prefix="")
         with pytest.raises(Unavailable):
             await stranger.read("key", ttl=60)
         await stranger.close()

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service.errors import answer_to
-from tests.facilities import cache_url, database_url
+from tests.facilities import cache_environment, database_url
 from tests.host import Host, install, serving
 from tests.upstream import KEY, FakeUpstream, answering, cut_off, garbled, refusing
 
@@ -34,7 +34,7 @@ def host(
     home = tmp_path_factory.mktemp("home")
     install(home, shared_upstream.url, KEY)
     with database_url(database, home) as url:
-        facilities = {"MARKETPLACE_CACHE_URL": cache_url(cache), "MARKETPLACE_DATABASE_URL": url}
+        facilities = {**cache_environment(cache), "MARKETPLACE_DATABASE_URL": url}
         with serving(home, **facilities) as running:
             yield running
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.facilities import cache_url
+from tests.facilities import cache_environment
 from tests.host import Host, install, serving
 from tests.upstream import KEY, FakeUpstream, refusing
 
@@ -28,7 +28,7 @@ def host(
     home = tmp_path_factory.mktemp("home")
     install(home, upstream.url, KEY)
     upstream.behaviours[FAIL] = refusing(500)
-    with serving(home, MARKETPLACE_CACHE_URL=cache_url(request.param)) as running:
+    with serving(home, **cache_environment(request.param)) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.facilities import cache_url
+from tests.facilities import cache_environment
 from tests.host import Host, install, marketplace, serving
 from tests.upstream import KEY, FakeUpstream, slow
 
@@ -287,7 +287,7 @@ class TestCommand:
     def test_workers_share_a_cache(self, home: Path, upstream: FakeUpstream) -> None:
         """A session goes on in whichever process a call arrives at; one signal ends them all."""
         install(home, upstream.url, KEY)
-        with serving(home, "--workers", "2", MARKETPLACE_CACHE_URL=cache_url("redis")) as host:
+        with serving(home, "--workers", "2", **cache_environment("redis")) as host:
             session = host.create_session()
             for number in range(20):
                 # A connection each: so the calls spread over the workers.

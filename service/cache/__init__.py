@@ -21,4 +21,4 @@ def open_cache(settings: Settings) -> HostCache:
     """Return the cache that the settings name; it connects on first use."""
     if settings.cache_url == MEMORY:
         return MemoryCache(limit=settings.cache_limit)
-    return RedisCache(settings.cache_url)
+    return RedisCache(settings.cache_url, prefix=settings.cache_prefix)

@@ -37,10 +37,11 @@ class RedisCache:
     """Entries as a list a key; a list costs the same to append to at any length. Needs Redis 7 or Valkey.
 
     ``url`` is ``redis://``, ``rediss://`` (TLS), or either with ``+cluster`` after the scheme's name for a
-    Redis Cluster of which it names one node. Connects on first use.
+    Redis Cluster of which it names one node. The name of every key begins with ``prefix``. Connects on first
+    use.
     """
 
-    def __init__(self, url: str, *, prefix: str = "marketplace:") -> None:
+    def __init__(self, url: str, *, prefix: str) -> None:
         self._prefix = prefix
         self._client = _connect(url)
         self._create = self._client.register_script(_CREATE)
