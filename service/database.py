@@ -17,7 +17,6 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     InterfaceError,
-    ProgrammingError,
 )
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -49,6 +48,7 @@ class _Driver(msgspec.Struct, frozen=True):
 
 _POSTGRESQL = {
     "connect_timeout": CONNECT_TIMEOUT,
+    "client_encoding": "utf8",
     "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout={STATEMENT_TIMEOUT}s",
     "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
     "keepalives_idle": 10,
@@ -104,32 +104,44 @@ class SQLDatabase:
         return await self._in_thread(self._look_for, tables)
 
     async def close(self) -> None:
-        """Close all connections after the work that is under way."""
-        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        """Close all connections; nobody waits for work any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._engine:
             self._engine.dispose()
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
         loop = asyncio.get_running_loop()
+        given_up = threading.Event()
         try:
             async with asyncio.timeout(WORK_TIMEOUT):  # what has not begun by then never does
-                return await loop.run_in_executor(self._threads, call, *arguments)
+                return await loop.run_in_executor(self._threads, call, given_up, *arguments)
         except TimeoutError as error:
+            given_up.set()
             raise _unavailable() from error
 
-    def _look_for(self, tables: tuple[Table, ...]) -> bool:
+    def _look_for(self, given_up: threading.Event, tables: tuple[Table, ...]) -> bool:
         if self._driver.name == "sqlite" and not Path(str(self._url.database)).exists():
             return False  # looking makes no file
-        return self._transact(lambda connection: all(_exists(connection, t) for t in tables), "BEGIN")
+        return self._transact(
+            given_up, lambda connection: all(_exists(connection, t) for t in tables), "BEGIN"
+        )
 
-    def _transact(self, work: Callable[[Connection], Result], begin: str) -> Result:
+    def _transact(
+        self, given_up: threading.Event, work: Callable[[Connection], Result], begin: str
+    ) -> Result:
+        def attempted(connection: Connection) -> Result:
+            result = work(connection)
+            if given_up.is_set():  # the caller has been told that nothing was stored
+                raise TimeoutError
+            return result
+
         try:
             engine = self._opened()
             try:
-                return _attempt(engine, work, begin)
+                return _attempt(engine, attempted, begin)
             except _LostBeforeCommit:
-                return _attempt(engine, work, begin)
-        except (DataError, IntegrityError, ProgrammingError):
+                return _attempt(engine, attempted, begin)
+        except (DataError, IntegrityError):
             raise  # the work is at fault, not the database
         except (DatabaseError, InterfaceError, OSError, _LostBeforeCommit) as error:
             raise _unavailable() from error
@@ -214,6 +226,13 @@ def _create(connection: Connection, tables: tuple[Table, ...]) -> None:
     if connection.dialect.name == "postgresql":
         # IF NOT EXISTS does not help there: two that create at once collide in the catalogue.
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('marketplace.create_tables'))"))
+        if (encoding := connection.scalar(text("SHOW server_encoding"))) != "UTF8":
+            raise Unavailable(
+                f"the database has the encoding {encoding}: use one with UTF8",
+                source="host",
+                reason="encoding",
+                retryable=False,
+            )
     for table in tables:
         if not _exists(connection, table):
             connection.execute(CreateTable(table, if_not_exists=True))

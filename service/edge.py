@@ -125,10 +125,11 @@ def addressed(path: str) -> tuple[str, str]:
     slashes come from an address that ends in one.
     """
     path = re.sub("/{2,}", "/", path)
+    path = path.rstrip("/") or "/"
     first, _, rest = path[1:].partition("/")
-    _, has_key, rest = rest.partition("/")
-    if first == "api" or not has_key:
+    if first in ("api", "schema") or not rest:
         return path, quote(path)
+    rest = rest.partition("/")[2]
     shown = quote(f"/{first}/***/{rest}", safe="/*")
     return (f"/api/{rest}" if rest.partition("/")[0] in ("services", "info") else path), shown
 
@@ -141,7 +142,8 @@ def _id_of(headers: Headers) -> str:
 async def _read_body(headers: Headers, receive: Receive, settings: Settings) -> bytes | None:
     """Read the whole body; None if the caller left."""
     limit = settings.max_body
-    if int(headers.get(b"content-length", b"0")) > limit:
+    announced = headers.get(b"content-length", b"").lstrip(b"0")
+    if len(announced) > 15 or int(announced or b"0") > limit:
         raise _too_large(limit)
     try:
         async with asyncio.timeout(settings.body_timeout):

@@ -141,7 +141,7 @@ def from_litestar(error: Exception) -> Exception:
         case MethodNotAllowedException():
             return WrongVerb({k.lower(): v for k, v in (error.headers or {}).items()}["allow"])
         case HTTPException() if error.status_code < 500:
-            return e.MalformedBody(error.detail)
+            return e.MalformedBody(error.detail[:200])
     return error
 
 

@@ -46,11 +46,16 @@ class Origins:
 
 
 def _is_unmistakable(host: str) -> bool:
-    name = host[: host.rindex("]") + 1] if host.startswith("[") else host.partition(":")[0]
+    if host.startswith("["):
+        name, _, port = host[1:].partition("]")
+        if port and not port.startswith(":"):
+            return False
+    else:
+        name = host.partition(":")[0]
     if name.lower() == "localhost":
         return True
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        ipaddress.ip_address(name)
     except ValueError:
         return False
     return True

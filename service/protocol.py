@@ -21,7 +21,7 @@ __all__ = ["MAX_HEAD", "Protocol"]
 log = logging.getLogger("marketplace.requests")
 
 MAX_HEAD = 64 * 1024
-"""Bytes that the request line and the headers may have together; trailers count as well."""
+"""Bytes that the request line and the headers may have together, or trailers; give or take a read."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -36,16 +36,22 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
         self._unset_keepalive_if_required()
-        if not self._is_in_body:
-            self._head_size += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._resume(data[upgrade.args[0] :])
+            self._feed(data)
         except httptools.HttpParserError:
             return self._refuse(MalformedBody("this is no HTTP"))
         if self._head_size > MAX_HEAD:
             return self._refuse(HeadTooLarge(f"a request's head may have at most {MAX_HEAD} bytes"))
+        return None
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            self._head_size += len(data)
+            try:
+                return self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._resume()
         return None
 
     def on_message_begin(self) -> None:
@@ -59,10 +65,8 @@ class Protocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer."""
-        if self._is_in_body:
-            self._head_size += len(name) + len(value)
-        if not self._is_resumed:
+        """Take a header; what comes after the body is none."""
+        if not self._is_resumed and not self._is_in_body:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -72,6 +76,11 @@ class Protocol(HttpToolsProtocol):
         if not self._is_resumed:
             super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; what is counted is what lies between such parts."""
+        self._head_size = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """End the request's body, unless an offered upgrade is all that ends."""
         if not self._is_resumed and self.parser.should_upgrade():
@@ -80,7 +89,7 @@ class Protocol(HttpToolsProtocol):
         self._is_in_body = self._is_resumed = False
         self._head_size = 0
 
-    def _resume(self, rest: bytes) -> None:
+    def _resume(self) -> None:
         """Go on where the parser stopped for an upgrade that we do not take.
 
         A new parser gets a head that says how long the body is, and no more.
@@ -90,7 +99,6 @@ class Protocol(HttpToolsProtocol):
         self._is_resumed = True
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *lines, b"", b""]))
-        self.data_received(rest)
 
     def _refuse(self, error: ServiceError) -> None:
         identity = uuid.uuid4().hex

@@ -37,7 +37,8 @@ def run(listener: socket.socket, workers: int) -> None:
     if workers == 1:
         server = _Server(config)
         server.run([listener])
-        sys.exit(None if server.started else 1)
+        # Not sys.exit: it would wait for a thread that waits for a database that hangs.
+        os._exit(0 if server.started else 1)
     Multiprocess(config, sockets=[listener]).run()
 
 

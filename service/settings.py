@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import URL, make_url
@@ -103,6 +104,10 @@ def _cache_url(text: str) -> str:
     if text != MEMORY and text.partition("://")[0] not in REDIS:
         known = ", ".join(f"{scheme}://" for scheme in REDIS)
         raise SettingsError(f"MARKETPLACE_CACHE_URL has to be {MEMORY} or begin with one of {known}.")
+    try:
+        urlsplit(text).port  # noqa: B018
+    except ValueError:
+        raise SettingsError("MARKETPLACE_CACHE_URL has a port that is no number of a port.") from None
     return text
 
 

@@ -46,6 +46,19 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """Let the server hang, with its connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        children = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True)
+        for pid in (str(self._process.pid), *children.stdout.split()):
+            os.kill(int(pid), number)
+
 
 def free_port() -> int:
     """Return a port that nobody listens on, low enough for a cluster's second port above it."""

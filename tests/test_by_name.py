@@ -33,6 +33,11 @@ class TestCalls:
         answer = host.http.post(f"{SERVICE}/getSessionMessages", content=session.encode(), headers=headers)
         assert answer.json()["id"] == session
 
+    def test_a_slash_at_the_end_makes_no_difference(self, host: Host) -> None:
+        """By name as by route."""
+        for path in ("session/", "createSession/"):
+            assert host.http.post(f"{SERVICE}/{path}").status_code == 200
+
     def test_an_object_needs_no_type(self, host: Host) -> None:
         """Text that is a JSON object is the arguments."""
         session = host.create_session()

@@ -1,6 +1,7 @@
 """The call to the upstream: what it sends, and a map of its errors that is complete."""
 
 import asyncio
+import gzip
 import inspect
 from collections.abc import AsyncIterator
 
@@ -8,6 +9,7 @@ import httpx2
 import msgspec
 import openai
 import pytest
+from aiohttp import web
 
 from marketplace import (
     InvalidArgument,
@@ -213,8 +215,6 @@ class TestCalls:
         """Some say `detail`, and some say nothing."""
 
         async def detail(request: object) -> object:
-            from aiohttp import web
-
             return web.json_response({"detail": "no such field"}, status=422)
 
         upstream.behaviours["detail"] = detail  # type: ignore[assignment]
@@ -351,3 +351,27 @@ class TestCalls:
         with pytest.raises(Unavailable):
             await self.complete(near, "Hi")
         await near.close()
+
+    @pytest.mark.parametrize("status", [301, 303, 307, 308])
+    async def test_a_redirect_is_not_followed(
+        self, upstream: FakeUpstream, completions: ChatCompletions, status: int
+    ) -> None:
+        """Neither key nor prompt goes where nobody has sent it."""
+        upstream.behaviours["moved"] = refusing(status, Location=f"{upstream.url}/models")
+        with pytest.raises(Unavailable) as moved:
+            await self.complete(completions, "moved")
+        assert moved.value.reason == "upstream_moved"
+        assert not moved.value.retryable
+
+    async def test_what_unpacks_without_end_is_given_up(
+        self, upstream: FakeUpstream, completions: ChatCompletions
+    ) -> None:
+        """The limit is for the answer as it is read."""
+
+        async def bomb(request: web.Request) -> web.StreamResponse:
+            packed = gzip.compress(b" " * 200_000_000)
+            return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
+
+        upstream.behaviours["bomb"] = bomb
+        with pytest.raises(Unavailable):
+            await self.complete(completions, "bomb")

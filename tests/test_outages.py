@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.host import Host, install, serving
 from tests.servers import SERVERS, Server, free_port
-from tests.upstream import KEY, FakeUpstream
+from tests.upstream import KEY, FakeUpstream, slow
 
 SERVICE = "/api/services/OpenAI"
 
@@ -83,3 +84,37 @@ def test_a_host_starts_without_its_facilities(home: Path, upstream: FakeUpstream
         assert host.http.get("/api/services").json()[0]["state"] == "ok"
         for persist in (False, True):
             check_unavailable(host.http.post(f"{SERVICE}/session", json={"persistInDB": persist}))
+
+
+def test_a_cluster_that_is_down_is_told(home: Path, upstream: FakeUpstream) -> None:
+    """As any store that is."""
+    install(home, upstream.url, KEY)
+    nowhere = f"redis+cluster://127.0.0.1:{free_port()}"
+    with serving(home, MARKETPLACE_CACHE_URL=nowhere) as host:
+        check_unavailable(host.http.post(f"{SERVICE}/session"))
+
+
+@pytest.mark.parametrize("server", ["redis", "postgresql"], indirect=True)
+def test_a_server_that_hangs_is_told_and_stores_nothing_afterwards(
+    server: Server, host: Host, upstream: FakeUpstream
+) -> None:
+    """Who was told that it failed does not find it stored later; and the host still ends."""
+    upstream.behaviours["slow"] = slow(1)
+    session = host.create_session(persistInDB="redis" not in server.url)
+    host.send(session, "Before")
+    with ThreadPoolExecutor() as pool:
+        sent = pool.submit(send, host, session, "slow")
+        time.sleep(0.5)
+        server.freeze()
+        answer = sent.result()
+        check_unavailable(answer)
+        server.thaw()
+    time.sleep(1)
+    if "redis" not in server.url:
+        assert [text for _, text in host.history(session)] == ["Before", "Before?"]
+    assert host.send(session, "After") == "After?"
+    server.freeze()
+    host.http.post(f"{SERVICE}/session", json={"persistInDB": "redis" not in server.url})
+    host.stop()
+    server.thaw()
+    assert host.process.returncode == 0

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -94,12 +95,44 @@ class TestBounds:
         assert headers[b"content-type"] == b"application/json"
         assert json.loads(body)["code"] == 8000
 
-    def test_trailers_have_a_limit(self, host: Host) -> None:
-        """They are headers that come late."""
+    @pytest.mark.parametrize("end", [b"\r\n", b""], ids=["lines", "endless"])
+    def test_trailers_have_a_limit(self, host: Host, end: bytes) -> None:
+        """They are headers that come late, and a line of them may have no end."""
         with connection(host) as caller:
-            caller.sendall(request(b"{}", chunked=True).removesuffix(b"\r\n"))
-            caller.sendall((b"X-Trailer: " + b"x" * 10_000 + b"\r\n") * 10)
+            caller.sendall(request(b"{}", chunked=True).removesuffix(b"\r\n") + b"X-Trailer: ")
+            time.sleep(0.2)
+            for _ in range(10):
+                caller.sendall(b"x" * 10_000 + end + (b"X-Trailer: " if end else b""))
             assert answer(caller)[0] == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+
+    def test_a_trailer_is_no_header(self, host: Host) -> None:
+        """What comes after the body decides nothing about it."""
+        with connection(host) as caller:
+            caller.sendall(
+                request(b"{}", chunked=True).removesuffix(b"\r\n") + b"Origin: http://evil\r\n\r\n"
+            )
+            assert answer(caller)[0] == b"HTTP/1.1 200 OK\r\n"
+
+    @pytest.mark.parametrize(("zeros", "status"), [(10, b"200 OK"), (5000, b"400 Bad Request")])
+    def test_a_length_may_have_many_zeros(self, host: Host, zeros: int, status: bytes) -> None:
+        """It is a number all the same, and too many of them are no internal error."""
+        head = f"POST {SERVICE}/session HTTP/1.1\r\nHost: x\r\nContent-Length: {'0' * zeros}2\r\n\r\n"
+        with connection(host) as caller:
+            caller.sendall(head.encode() + b"{}")
+            assert answer(caller)[0] == b"HTTP/1.1 " + status + b"\r\n"
+
+    def test_many_offers_in_one_packet_are_all_answered(self, host: Host) -> None:
+        """One after the other."""
+        one = b"GET /api/info HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n"
+        with connection(host) as caller, caller.makefile("rb") as stream:
+            caller.sendall(one * 500)
+            for _ in range(500):
+                assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+                length = 0
+                while line := stream.readline().strip():
+                    name, _, value = line.partition(b": ")
+                    length = int(value) if name.lower() == b"content-length" else length
+                stream.read(length)
 
     def test_a_large_body_behind_a_small_head_is_no_large_head(self, host: Host) -> None:
         """Also when both arrive at once."""
@@ -119,8 +152,9 @@ class TestNonsense:
             b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
             b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"Transfer-Encoding: gzip\r\n\r\n{}",
         ],
-        ids=["tls", "verb", "length", "path"],
+        ids=["tls", "verb", "length", "path", "coding"],
     )
     def test_what_is_no_http_is_told_so(self, host: Host, sent: bytes) -> None:
         """In the shape of all errors, under a request id that the log has."""

@@ -93,7 +93,7 @@ class ChatCompletions:
             http_client=httpx2.AsyncClient(
                 transport=Transport(upstream.base_url),
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                follow_redirects=True,
+                headers={"Accept-Encoding": "gzip, deflate"},
             ),
             default_headers={**ambient, "Authorization": f"Bearer {upstream.api_key}"},  # type: ignore[dict-item]
         )
@@ -178,6 +178,9 @@ def _status_error(error: openai.APIStatusError, upstream: Upstream, model: str) 
     given = _printable(error.response.headers.get("retry-after"))
     is_quota = "insufficient_quota" in (error.code, error.type)
     match error.status_code:
+        case status if 300 <= status < 400:
+            text = "the upstream has moved elsewhere: install its new base URL"
+            return Unavailable(text, reason="upstream_moved", retryable=False, **about)
         case 401 | 403:
             text = "the upstream refuses the installed API key"
             return Unavailable(text, reason="upstream_auth", retryable=False, **about)

@@ -14,7 +14,7 @@ import httpx2
 __all__ = ["MAX_ANSWER", "Transport"]
 
 MAX_ANSWER = 32 * 1024 * 1024
-"""Bytes that an answer of the upstream may have."""
+"""Bytes that an answer of the upstream may have, unpacked."""
 
 CONNECT_TIMEOUT = 10
 """Seconds that a connection may take to come about."""
@@ -44,10 +44,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 proxy=self._proxy,
                 timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=timeout.get("read")),
             ) as response:
+                headers = [(k, v) for k, v in response.raw_headers if k.lower() != b"content-encoding"]
                 content = await _read(response)
-                return httpx2.Response(
-                    response.status, headers=response.raw_headers, content=content, request=request
-                )
+                return httpx2.Response(response.status, headers=headers, content=content, request=request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise httpx2.ConnectError("cannot connect", request=request) from error
         except TimeoutError as error:
@@ -63,9 +62,7 @@ class Transport(httpx2.AsyncBaseTransport):
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=_ssl_context(), limit=0)
-            self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-            )
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
 
