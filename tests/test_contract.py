@@ -346,7 +346,7 @@ FAILURES: list[tuple[str, Any, tuple[int, int, str], dict[str, Any]]] = [
     ),
     ("server error", refusing(500), (503, 14004, ""), {"retryable": True, "status": 500}),
     ("overloaded", refusing(503, Retry_After="3"), (503, 14004, ""), {"retryable": True, "status": 503}),
-    ("redirect", refusing(304), (503, 14004, ""), {"retryable": True}),
+    ("redirect", refusing(304), (503, 14004, ""), {"reason": "upstream_moved", "retryable": False}),
     ("cut off", cut_off, (503, 14004, ""), {"retryable": True}),
     ("malformed", garbled(b'{"choices": [{"message"'), (503, 14004, ""), {"retryable": True}),
     ("not json", garbled(b"<html>"), (503, 14004, ""), {"retryable": True}),
