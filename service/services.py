@@ -91,9 +91,8 @@ async def _start(service: Service[Any], info: ServiceInfo) -> RunningService:
         route_handlers=[service.router()],
         dependencies={"arguments": Provide(decode_arguments)},
     )
-    Litestar(
-        [router], openapi_config=None, logging_config=None
-    )  # alone first: a router that is no good fails here
+    # Alone first: a router that is no good fails here, and takes no other with it.
+    Litestar([router], openapi_config=None, logging_config=None)
     operations = list(operations_of(info.name, router))
     methods = [operation.method for operation in operations]
     if twice := _twice(methods):

@@ -249,6 +249,21 @@ class TestStores:
             await database.close()
 
     @pytest.mark.parametrize("backend", DATABASES)
+    async def test_tables_are_not_looked_up_for_every_message(self, backend: str, tmp_path: Path) -> None:
+        """Also not while others are at work: reads at the same time ask no more than one alone."""
+        with open_database(backend, tmp_path) as database:
+            store = TableSessions(database)
+            session = Session(id="0" * 36, model="m", is_persisted=True)
+            await store.create(session)
+            await asyncio.gather(*(store.read(session.id) for _ in range(10)))  # opens all connections
+            with _statements() as alone:
+                await store.read(session.id)
+            with _statements() as together:
+                await asyncio.gather(*(store.read(session.id) for _ in range(10)))
+            assert len(together) == 10 * len(alone)
+            await database.close()
+
+    @pytest.mark.parametrize("backend", DATABASES)
     async def test_tables_that_somebody_drops_come_back(self, backend: str, tmp_path: Path) -> None:
         """The sessions in them are gone; the next ones are kept."""
         with open_database(backend, tmp_path) as database:

@@ -177,9 +177,11 @@ class TableSessions:
         run: Callable[[Callable[[Connection], Result]], Awaitable[Result]],
         work: Callable[[Connection], Result],
     ) -> Result:
-        # After a failure it is looked up anew whether there are tables: somebody may have dropped them.
-        self._are_tables_known = False
-        result = await run(work)
+        try:
+            result = await run(work)
+        except Exception:
+            self._are_tables_known = False  # somebody may have dropped them
+            raise
         self._are_tables_known = True
         return result
 
