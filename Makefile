@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench lock
+.PHONY: run test lint bench reliability lock
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -20,6 +20,9 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
+
+reliability: .venv/ready
+	$(BIN)/python -m tests.reliability $(RELIABILITY)
 
 lock: .venv/ready
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -23,13 +23,16 @@ from marketplace.errors import (
     Unavailable,
 )
 from marketplace.hookspecs import hookimpl
-from marketplace.interfaces import Cache, Database, Host, Service
+from marketplace.interfaces import Cache, Database, Doubt, Event, EventStream, Host, Service
 
 __all__ = [
     "Busy",
     "Cache",
     "Conflict",
     "Database",
+    "Doubt",
+    "Event",
+    "EventStream",
     "Host",
     "InvalidArgument",
     "NotFound",

@@ -27,14 +27,21 @@
         ├── InstallsError         the remembered installs cannot be used
         ├── MissingAnswer         a configuration item has no answer, or no allowed one
         ├── InstallRefused        the answers were refused, or could not be tried
-        └── SettingsError         a setting of the host cannot be used
+        ├── DataNotDropped        what a service stored cannot be dropped
+        ├── SettingsError         a setting of the host cannot be used
+        ├── BadCall               a command was called in a way that has to be changed
+        ├── NoHost                no host answers, or not as one
+        └── CallFailed            the host answered a call with an error
 """
 
 from typing import Any
 
 __all__ = [
+    "BadCall",
     "Busy",
+    "CallFailed",
     "Conflict",
+    "DataNotDropped",
     "EmptyArgument",
     "InstallRefused",
     "InstallsError",
@@ -44,6 +51,7 @@ __all__ = [
     "MarketplaceError",
     "MissingAnswer",
     "MissingArgument",
+    "NoHost",
     "NotAnObject",
     "NotFound",
     "NullArgument",
@@ -205,3 +213,19 @@ class InstallRefused(SetupError):
 
 class SettingsError(SetupError):
     """A setting of the host cannot be used."""
+
+
+class DataNotDropped(SetupError):
+    """What a service stored could not be dropped; its install is as it was."""
+
+
+class BadCall(SetupError):
+    """A command was called with a name or a value that is none; the text lists what there is."""
+
+
+class NoHost(SetupError):
+    """No host answers at an address, or whatever answers there is none."""
+
+
+class CallFailed(SetupError):
+    """The host answered a call with an error; the text is its code, its message and its hint."""

@@ -34,11 +34,12 @@ class FromEnvironment(msgspec.Struct, frozen=True):
 
 
 class Install(msgspec.Struct, frozen=True, kw_only=True):
-    """A product with the answers to its configuration items."""
+    """A product with the answers to its configuration items, and the pip ``package`` that it came from."""
 
     product: str
     version: str
     answers: dict[str, Value | FromEnvironment]
+    package: str | None = None
 
     def values(self, environment: Mapping[str, str]) -> dict[str, Value]:
         """Return the answers, with those that stand in the ``environment`` filled in.
@@ -144,7 +145,8 @@ class InstallsFile:
             status = self.path.stat()
         except FileNotFoundError:
             return "none"
-        return f"{status.st_ino}-{status.st_mtime_ns}"
+        # The change time, too: `chmod 600` mends a file, and leaves all else as it was.
+        return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
     def _check_mode(self, status: os.stat_result) -> None:
         if stat.S_IMODE(status.st_mode) & 0o077:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from litestar import Router
     from sqlalchemy import Connection, Table
 
-__all__ = ["Cache", "Database", "Host", "Service"]
+__all__ = ["CLOSE_TIMEOUT", "Cache", "Database", "Doubt", "Event", "EventStream", "Host", "Service"]
+
+CLOSE_TIMEOUT = 90
+"""Seconds that a service may take to close."""
 
 Result = TypeVar("Result")
 ConfigurationT = TypeVar("ConfigurationT", bound=msgspec.Struct)
@@ -41,8 +44,34 @@ class Cache(Protocol):
             OutOfSpace: if ``room`` more bytes, about to be appended, would not fit.
         """
 
-    async def append(self, key: str, entries: Sequence[bytes], *, length: int, ttl: float) -> bool:
-        """Append all ``entries`` if exactly ``length`` are there; otherwise do nothing and return False."""
+    async def append(
+        self, key: str, entries: Sequence[bytes], *, length: int, ttl: float, token: str | None = None
+    ) -> bool:
+        """Append all ``entries`` if exactly ``length`` are there; otherwise do nothing and return False.
+
+        With a ``token`` it is also needed that the lease of ``key`` still has that token, and a call that is
+        made again because its answer was lost appends nothing a second time and returns True.
+        """
+
+    async def delete(self, key: str) -> None:
+        """Forget the entries under ``key``, if there are any."""
+
+    async def lease(self, key: str, token: str, *, ttl: float, wait: float) -> bool:
+        """Take the lease of ``key`` for ``ttl`` seconds, under a random ``token`` of the caller's.
+
+        While somebody has it the others wait, ``wait`` seconds at most, in the order in which they came, and
+        return False if it did not come to them. A holder that stops renewing loses it to the next one.
+        There need not be entries under ``key``.
+        """
+
+    async def renew(self, leases: Mapping[str, str], *, ttl: float) -> set[str]:
+        """Keep ``leases``, tokens by their keys, for ``ttl`` seconds from now; return the keys still held.
+
+        One that ran out is still held if nobody else took it meanwhile.
+        """
+
+    async def release(self, key: str, token: str) -> None:
+        """Give back the lease of ``key``, if ``token`` still has it, to whoever waits longest."""
 
 
 class Database(Protocol):
@@ -78,11 +107,39 @@ class Database(Protocol):
         """
 
 
+class Event(msgspec.Struct, frozen=True):
+    """One event of an `EventStream`: its name, and what is told as JSON."""
+
+    name: str
+    data: Any
+
+
+class EventStream(msgspec.Struct, frozen=True):
+    """An answer in parts, which a handler returns as the content of a Litestar ``Response``.
+
+    The host sends it as server-sent events (``text/event-stream``) and keeps the connection open meanwhile.
+    What ``events`` raises becomes an event ``error`` with the envelope that an error answer has.
+    """
+
+    events: AsyncIterator[Event]
+
+
 class Host(msgspec.Struct, frozen=True):
     """What the host lends a service."""
 
     cache: Cache
     database: Database
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """Something to be told of a configuration that works all the same.
+
+    ``text`` is a clause without a full stop. Where ``parameter`` names a configuration item, a person is
+    asked whether to keep the answer to it; where nobody can be asked it is kept, and the text is a warning.
+    """
+
+    text: str
+    parameter: str | None = None
 
 
 class Service(ABC, Generic[ConfigurationT]):
@@ -91,6 +148,10 @@ class Service(ABC, Generic[ConfigurationT]):
     ``name`` is the product's, as in the manifest and the URL; ``Configuration`` is the struct that the
     answers of the configuration items are converted to. It may raise `InvalidArgument` from its
     ``__post_init__``, with the item's name as ``parameter``.
+
+    The class is imported and constructed, and `router` called, in a thread: what needs the event loop
+    belongs in `start`. That must not block: what waits is awaited, or done in a thread of its own. A
+    service that takes longer for either than the host waits has failed.
     """
 
     name: ClassVar[str]
@@ -100,10 +161,16 @@ class Service(ABC, Generic[ConfigurationT]):
         self.configuration = configuration
         self.host = host
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the service itself: Litestar copies handlers, which may be methods of it."""
+        return self
+
     @classmethod
-    @abstractmethod
-    async def check(cls, configuration: ConfigurationT) -> None:
+    async def check(cls, configuration: ConfigurationT) -> Sequence[Doubt] | None:
         """Really try the configuration, before it is remembered.
+
+        Return what is doubtful about it although it works; None is nothing. It does nothing unless it is
+        overridden, for a service that has nobody to ask.
 
         Raises:
             InvalidArgument: if an item has to be answered otherwise; ``parameter`` names it.
@@ -115,13 +182,36 @@ class Service(ABC, Generic[ConfigurationT]):
         """Open what the service needs; it is not called before the host runs."""
 
     async def close(self) -> None:
-        """Give back what `start` opened; it is called whether or not `start` succeeded."""
+        """End what is under way, then give back what `start` opened; called whether or not that succeeded.
+
+        That is when the host ends, or when the install was changed or removed: then its successor may
+        be at work already. Calls of the service's methods have ended by then; the host waits for
+        `CLOSE_TIMEOUT` at most.
+        """
+
+    async def stored_data(self) -> Sequence[str]:
+        """Say what the service has stored that outlives its install, and where: a line for each kind.
+
+        It is called without `start`. Nothing stored is an empty sequence.
+
+        Raises:
+            Unavailable: if that cannot be found out.
+        """
+        return ()
+
+    async def drop_data(self) -> None:
+        """Delete for good what `stored_data` tells of; it is called without `start`.
+
+        Raises:
+            Unavailable: if that is not possible.
+        """
 
     @abstractmethod
     def router(self) -> Router:
         """Return the Litestar handlers of the started service.
 
         A handler that takes arguments has a parameter ``arguments: NamedDependency[SomeStruct]``; the
-        host decodes it strictly, from the query of a GET and from the body otherwise. The method's
+        host decodes it strictly, from the query of a GET and from the body otherwise. One with a parameter
+        ``idempotency_key: NamedDependency[str | None]`` gets the checked header of that name. The method's
         name is the handler's function name in camelCase.
         """

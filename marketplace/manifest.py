@@ -1,136 +1,62 @@
 """The manifest: which products are on offer and what each of them asks, read without running their code."""
 
 import os
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-import yaml
+from msgspec import Meta
 
-from marketplace.errors import InvalidArgument, ManifestError, ProductNotFound
+from marketplace.errors import ManifestError, ProductNotFound
+from marketplace.items import ConfigurationItem, ItemType, Line, Value, repeated
+from marketplace.products import SERVICES, Contact, Product, ProductMethod, Stored, Trial
+from marketplace.strict_yaml import Mistake, read_strictly
+from marketplace.yaml_forms import one_of
 
 __all__ = [
     "SERVICES",
     "ConfigurationItem",
+    "Contact",
     "ItemType",
     "Manifest",
     "Product",
+    "ProductMethod",
+    "Section",
+    "Stored",
     "Trial",
     "Value",
+    "manifest_schema",
     "read_manifest",
 ]
 
-SERVICES = "/api/services"
-"""The path that all services are mounted under."""
 
-Value = str | int
-"""An answer to a configuration item."""
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the shop."""
 
-
-class ItemType(StrEnum):
-    """What an answer has to be."""
-
-    STRING = "STRING"
-    INT = "INT"
-    SECRET = "SECRET"  # noqa: S105
+    name: Annotated[Line, Meta(description="What products give as their section.")]
+    summary: Annotated[Line, Meta(description="What is to be found there, in a line.")]
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class ConfigurationItem(_Strict, frozen=True, kw_only=True):
-    """One question of the wizard.
-
-    ``env`` is the environment variable that may answer it; an item that is not ``asked`` takes its
-    default unless it is set or asked for on purpose.
-    """
-
-    name: str
-    label: str
-    type: ItemType
-    hint: str = ""
-    default: Value | None = None
-    required: bool = False
-    env: str | None = None
-    asked: bool = True
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether the answer must never be shown."""
-        return self.type is ItemType.SECRET
-
-    def parse(self, text: str) -> Value:
-        """Turn what somebody typed into an answer.
-
-        Raises:
-            InvalidArgument: if it is none; the text says what was expected.
-        """
-        text = text.strip()
-        if self.type is not ItemType.INT:
-            return text
-        try:
-            return int(text)
-        except ValueError:
-            raise InvalidArgument(f"expected a whole number, not {text!r}", parameter=self.name) from None
-
-
-class Trial(_Strict, frozen=True, kw_only=True):
-    """A way to try the product with nothing in hand: what it is called, and the answers it stands for."""
-
-    label: str
-    answers: dict[str, Value]
-
-
-class Product(_Strict, frozen=True, kw_only=True):
-    """What the shop offers.
-
-    ``plugin`` is the module that registers the service. ``examples`` are shell lines that work when
-    pasted one after the other; ``{url}`` in them stands for the service's address.
-    """
-
-    name: str
-    version: str
-    section: str
-    summary: str
-    plugin: str
-    configuration: list[ConfigurationItem]
-    description: str = ""
-    documentation: str | None = None
-    trial: Trial | None = None
-    examples: list[str] = []
-
-    def item(self, name: str) -> ConfigurationItem | None:
-        """Return the configuration item of that name, if there is one."""
-        return next((item for item in self.configuration if item.name == name), None)
-
-    def notice(self, answers: dict[str, Any]) -> str | None:
-        """Return what has to be said wherever a service with these answers is shown: that it is a trial."""
-        if self.trial and self.trial.answers.items() <= answers.items():
-            return self.trial.label
-        return None
-
-    def examples_at(self, url: str) -> list[str]:
-        """Return the examples for a host that answers at ``url``."""
-        return [line.replace("{url}", f"{url}{SERVICES}/{self.name}") for line in self.examples]
-
-    def defaults(self) -> dict[str, Value]:
-        """Return the answers that stand where nobody gave any."""
-        return {item.name: item.default for item in self.configuration if item.default is not None}
-
-
-class Manifest(_Strict, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All products on offer."""
 
-    products: list[Product]
+    sections: Annotated[
+        list[Section],
+        Meta(description="The sections in the order they are shown; if given, every product is in one."),
+    ] = []
+    products: Annotated[list[Product], Meta(description="The products on offer.")]
 
     def find(self, name: str) -> Product | None:
         """Return the product of that name, if it is on offer."""
         return next((product for product in self.products if product.name == name), None)
 
-    def product(self, name: str) -> Product:
-        """Return the product of that name.
+    def package_of(self, name: str) -> str | None:
+        """Return which pip package offers the product of that name, where that is known."""
+        return None
+
+    def product(self, name: str, *, package: str | None = None) -> Product:
+        """Return the product of that name; one that was installed has to come from the same ``package``.
 
         Raises:
             ProductNotFound: if there is none; the text lists those there are.
@@ -140,6 +66,18 @@ class Manifest(_Strict, frozen=True, kw_only=True):
         offered = ", ".join(product.name for product in self.products) or "nothing"
         raise ProductNotFound(f"There is no product {name!r}. On offer: {offered}.")
 
+    def mistakes(self) -> Iterator[Mistake]:
+        """Yield what makes no sense although it can be read; see `Mistake`."""
+        names = [section.name for section in self.sections]
+        yield from repeated("sections", "name", names)
+        yield from repeated("products", "name", [product.name for product in self.products])
+        for number, product in enumerate(self.products):
+            yield from (mistake.inside("products", number) for mistake in product.mistakes())
+            if names and product.section not in names:
+                needs = [("sections", position, "name") for position in range(len(names))]
+                text = f"is none of the sections; expected {one_of(names)}"
+                yield Mistake(("products", number, "section"), text, needs)
+
 
 def read_manifest(path: Path | None = None) -> Manifest:
     """Read the manifest at ``path``, or else where it is usually found.
@@ -148,15 +86,24 @@ def read_manifest(path: Path | None = None) -> Manifest:
     its checkout.
 
     Raises:
-        ManifestError: if it cannot be read; the text says where and why.
+        ManifestError: if it cannot be used; the text has a line ``FILE:LINE:COLUMN: KEYS: ...`` for every
+            mistake in it.
     """
     path = path or _usual_path()
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Manifest)
+        content = path.read_bytes()
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ManifestError(f"{path} is not a manifest: {error}") from error
+    return read_strictly(content, Manifest, name=str(path))
+
+
+def manifest_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a manifest, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Manifest of a marketplace",
+        **msgspec.json.schema(Manifest),
+    }
 
 
 def _usual_path() -> Path:

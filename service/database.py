@@ -34,6 +34,9 @@ CONNECT_TIMEOUT = 3
 STATEMENT_TIMEOUT = 10
 """Seconds that a server may take to let us in, and to answer a statement."""
 
+LOCK_TIMEOUT = 3
+"""Seconds that a statement waits for a row that somebody else is changing."""
+
 WORK_TIMEOUT = 15.0
 """Seconds that a caller waits for its work, the time until a thread is free for it included."""
 
@@ -49,13 +52,18 @@ class _Driver(msgspec.Struct, frozen=True):
 _POSTGRESQL = {
     "connect_timeout": CONNECT_TIMEOUT,
     "client_encoding": "utf8",
-    "options": f"-c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout={STATEMENT_TIMEOUT}s",
+    "options": (
+        f"-c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout={LOCK_TIMEOUT}s"
+        f" -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT}s"
+    ),
     "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
     "keepalives_idle": 10,
     "keepalives_interval": 3,
     "keepalives_count": 3,
 }
 _MYSQL = {
+    # Without summer time the clock never goes back.
+    "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_TIMEOUT}",
     "connect_timeout": CONNECT_TIMEOUT,
     "read_timeout": STATEMENT_TIMEOUT,
     "write_timeout": STATEMENT_TIMEOUT,
@@ -183,6 +191,7 @@ def _engine(url: URL, driver: _Driver) -> Engine:
         pool_size=driver.threads,
         max_overflow=0,
         pool_reset_on_return=None,
+        isolation_level="READ COMMITTED",  # MariaDB would lock rows that a statement only looks at
         **options,
     )
 

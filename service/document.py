@@ -18,13 +18,15 @@ from litestar.handlers import HTTPRouteHandler
 
 from marketplace.manifest import SERVICES
 from service.errors import TABLE
-from service.methods import Operation
+from service.events import EVENTS
+from service.methods import IDEMPOTENCY_KEY, Operation
 
 __all__ = ["document", "document_routes"]
 
 _PAGE = files("service").joinpath("document.html").read_bytes()
 _SHAPE = "#/components/schemas/{name}"
 _ERROR = {"$ref": "#/components/schemas/Error"}
+_Shapes = dict[Any, dict[str, Any]]
 _NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
 
 _REQUEST_ID = {
@@ -39,6 +41,24 @@ _RETRY_AFTER = {
         "description": "How many seconds to wait before trying again, where that is known.",
         "schema": {"type": "string"},
     }
+}
+_REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` if this is the answer to an earlier call with the same key.",
+        "schema": {"type": "string"},
+    }
+}
+_KEY = {
+    "name": IDEMPOTENCY_KEY,
+    "in": "header",
+    "required": False,
+    "description": "Calls with the same key are done once; each gets the answer to the first.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": r"^[\x20-\x7e]*[\x21-\x7e][\x20-\x7e]*$",
+    },
 }
 _ALLOW = {"Allow": {"description": "The verbs that the path takes.", "schema": {"type": "string"}}}
 
@@ -75,16 +95,19 @@ def document_routes(services: Mapping[str, Sequence[Operation]]) -> list[HTTPRou
 def document(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the document of ``operations``, each at its route and at its name."""
     types = [kind for operation in operations for kind in (operation.arguments, operation.result) if kind]
-    known = [kind for kind in dict.fromkeys(types) if _schema(kind) is not None]
-    _, schemas = msgspec.json.schema_components(known, ref_template=_SHAPE)
+    known = [kind for kind in dict.fromkeys(types) if _is_json(kind)]
+    references, schemas = msgspec.json.schema_components(known, ref_template=_SHAPE)
+    shapes: _Shapes = dict(zip(known, references, strict=True))
     for kind in {operation.arguments for operation in operations if operation.arguments}:
-        schemas[kind.__name__] = _strict(schemas[kind.__name__])
+        # Two structs of one name, of two services perhaps, are told apart by the names of their modules.
+        name = shapes[kind]["$ref"].removeprefix(_SHAPE.format(name=""))
+        schemas[name] = _strict(schemas[name])
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         method = operation.method
-        paths.setdefault(method.route, {})[method.verb.lower()] = _operation(operation)
+        paths.setdefault(method.route, {})[method.verb.lower()] = _operation(operation, shapes)
         if operation.by_name not in paths:
-            paths[operation.by_name] = {"post": _operation(operation, by_name=True)}
+            paths[operation.by_name] = {"post": _operation(operation, shapes, by_name=True)}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version("chat-marketplace")},
@@ -93,7 +116,7 @@ def document(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, *, by_name: bool = False) -> dict[str, Any]:
+def _operation(operation: Operation, shapes: _Shapes, *, by_name: bool = False) -> dict[str, Any]:
     method = operation.method
     suffix = "ByName" if by_name else ""
     told: dict[str, Any] = {
@@ -101,34 +124,38 @@ def _operation(operation: Operation, *, by_name: bool = False) -> dict[str, Any]
         "tags": [operation.service],
         "summary": f"{method.name}, by its name" if by_name else method.name,
         "description": inspect.cleandoc(operation.description),
-        "responses": {"200": _success(operation), **_references()},
+        "responses": {"200": _success(operation, shapes.get(operation.result, {})), **_references()},
     }
+    if operation.has_key:
+        told["parameters"] = [_KEY]
     if operation.arguments is None:
         return told
     if method.verb == "GET" and not by_name:
-        told["parameters"] = list(_parameters(operation.arguments))
+        told["parameters"] = [*told.get("parameters", []), *_parameters(operation.arguments)]
     else:
-        reference = {"$ref": _SHAPE.format(name=operation.arguments.__name__)}
+        shape = shapes[operation.arguments]
         needs_body = any(argument.required for argument in method.arguments)
-        told["requestBody"] = {"required": needs_body, "content": {"application/json": {"schema": reference}}}
+        told["requestBody"] = {"required": needs_body, "content": {"application/json": {"schema": shape}}}
     return told
 
 
-def _success(operation: Operation) -> dict[str, Any]:
-    return {
-        "description": "It is done.",
-        "headers": _REQUEST_ID,
-        "content": {"application/json": {"schema": _schema(operation.result) or {}}},
-    }
+def _success(operation: Operation, shape: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": shape}}
+    if operation.streams:
+        content[EVENTS] = {"schema": {"type": "string", "description": "Server-sent events."}}
+    headers = {**_REQUEST_ID, **(_REPLAYED if operation.has_key else {})}
+    return {"description": "It is done.", "headers": headers, "content": content}
 
 
-def _schema(kind: Any) -> dict[str, Any] | None:
-    """Return the JSON Schema of ``kind``, or None for what JSON does not know, such as a ready response."""
+def _is_json(kind: Any) -> bool:
+    """Return whether JSON knows ``kind``; it does not know a ready response, for one."""
+    if kind is bytes:
+        return False
     try:
-        (schema,), _ = msgspec.json.schema_components([kind], ref_template=_SHAPE)
+        msgspec.json.schema_components([kind])
     except TypeError:
-        return None
-    return schema
+        return False
+    return True
 
 
 def _parameters(arguments: type[msgspec.Struct]) -> Sequence[dict[str, Any]]:

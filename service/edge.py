@@ -30,12 +30,15 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class Edge:
-    """Lets HTTP requests through to ``application``."""
+    """Lets HTTP requests through to the application in ``use``."""
 
-    def __init__(self, application: HTTPApplication, settings: Settings) -> None:
-        self.application = application
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._origins = Origins(settings.origins)
+
+    def use(self, application: HTTPApplication) -> None:
+        """Let requests through to ``application`` from now on; those that are there already stay there."""
+        self._application = application
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -68,7 +71,7 @@ class Edge:
                 return await exchange.answer(Answer(204, {}, b""))
         body = await _read_body(headers, receive, self._settings)
         if body is not None:
-            await self.application(scope, _Replay(body, receive), exchange.send)
+            await self._application(scope, _Replay(body, receive), exchange.send)
         return None
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import threading
 from contextvars import ContextVar
 
 __all__ = ["configure_logging", "hide", "request_id"]
@@ -10,13 +11,20 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of the request that is being handled."""
 
 
-_hidden: set[str] = set()
+_hidden: tuple[str, ...] = ()
+_hiding = threading.Lock()
 
 
 def hide(secret: str) -> None:
-    """Never show ``secret`` in the log, whoever quotes it; what is too short to be one is not hidden."""
-    if len(secret) >= 8:
-        _hidden.add(secret)
+    """Never show ``secret`` in the log, whoever quotes it; what is too short to be one is not hidden.
+
+    That holds until the process ends: a key that was replaced may still be one that opens something.
+    """
+    global _hidden
+    with _hiding:
+        if len(secret) >= 8 and secret not in _hidden:
+            # The longest first: a shorter one may be a part of it.
+            _hidden = tuple(sorted((*_hidden, secret), key=len, reverse=True))
 
 
 class _Line(logging.Formatter):

@@ -8,6 +8,7 @@ import ipaddress
 
 __all__ = ["Origins"]
 
+_EXPOSED = b"idempotency-replayed, retry-after, x-context-messages, x-request-id"
 _ALLOWED = (
     (b"access-control-allow-methods", b"GET, POST"),
     (
@@ -39,7 +40,7 @@ class Origins:
         """Return the headers that let a page of ``origin`` read the answer."""
         return [
             (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", b"retry-after, x-request-id"),
+            (b"access-control-expose-headers", _EXPOSED),
             (b"vary", b"origin"),
             *(_ALLOWED if preflight else ()),
         ]

@@ -6,14 +6,22 @@ from collections.abc import Collection
 
 import rich_click as click
 
+from marketplace.catalogue import catalogue
 from marketplace.errors import SettingsError
 from marketplace.installs import Install, InstallsFile
-from marketplace.manifest import Manifest, read_manifest
+from marketplace.manifest import Manifest
+from marketplace.output import examples
 
 __all__ = ["serve"]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "marketplace serve",
+        "marketplace serve --port 8090",
+        "MARKETPLACE_CACHE_URL=redis://localhost marketplace serve --workers 4",
+    )
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -38,7 +46,7 @@ def serve(host: str, port: int, workers: int) -> None:
             " Leave out --workers, or set MARKETPLACE_CACHE_URL to a Redis that all workers share."
         )
     installs = InstallsFile(settings.home).load()
-    manifest = read_manifest()
+    manifest = catalogue()
     listener = _listen(host, port)
     _greet(_url(listener), manifest, installs.values())
     server.run(listener, workers)
@@ -64,7 +72,7 @@ def _url(listener: socket.socket) -> str:
 def _greet(url: str, manifest: Manifest, installs: Collection[Install]) -> None:
     click.echo(f"Serving on {url}")
     if not installs:
-        click.echo("Nothing is installed. Install with `marketplace install OpenAI`, then start anew.")
+        click.echo("Nothing is installed. In another terminal, run: marketplace install OpenAI")
     for install in installs:
         product = manifest.find(install.product)
         if product is None:

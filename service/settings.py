@@ -13,7 +13,7 @@ from marketplace.errors import SettingsError
 from marketplace.installs import home
 from service.database import DRIVERS
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["Settings", "node_urls", "read_settings"]
 
 MEMORY = "memory://"
 CACHE_PREFIX = "marketplace:"
@@ -30,7 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ``MARKETPLACE_HOME``: the folder of the installs and the SQLite file.
     ``cache_url``
         ``MARKETPLACE_CACHE_URL``: where cached sessions live: ``memory://`` (this process), ``redis://``,
-        ``rediss://``, or ``redis+cluster://`` and ``rediss+cluster://`` with one node of a Redis Cluster.
+        ``rediss://``, or ``redis+cluster://`` and ``rediss+cluster://`` with some nodes of a Redis Cluster,
+        separated by commas.
     ``cache_prefix``
         ``MARKETPLACE_CACHE_PREFIX``: what the names of all keys in Redis begin with.
     ``cache_limit``
@@ -104,11 +105,25 @@ def _cache_url(text: str) -> str:
     if text != MEMORY and text.partition("://")[0] not in REDIS:
         known = ", ".join(f"{scheme}://" for scheme in REDIS)
         raise SettingsError(f"MARKETPLACE_CACHE_URL has to be {MEMORY} or begin with one of {known}.")
+    nodes = node_urls(text)
+    if len(nodes) > 1 and "+cluster" not in text.partition("://")[0]:
+        raise SettingsError(
+            "MARKETPLACE_CACHE_URL names several hosts; only redis+cluster:// and rediss+cluster:// may."
+        )
     try:
-        urlsplit(text).port  # noqa: B018
+        is_named = all(urlsplit(node).port or urlsplit(node).hostname for node in nodes)
     except ValueError:
         raise SettingsError("MARKETPLACE_CACHE_URL has a port that is no number of a port.") from None
+    if len(nodes) > 1 and not is_named:
+        raise SettingsError("MARKETPLACE_CACHE_URL has a comma with no HOST:PORT beside it.")
     return text
+
+
+def node_urls(url: str) -> list[str]:
+    """Return a URL for each host that ``url`` names, separated by commas."""
+    scheme, _, rest = url.partition("://")
+    account, hosts, end = re.fullmatch(r"(.*@)?([^/?#]*)(.*)", rest, re.DOTALL).groups("")  # type: ignore[union-attr]
+    return [f"{scheme}://{account}{host.strip()}{end}" for host in hosts.split(",")]
 
 
 def _origins(text: str) -> frozenset[str]:

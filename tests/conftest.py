@@ -35,6 +35,7 @@ def host(shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
     home = tmp_path_factory.mktemp("home")
     install(home, shared_upstream.url, KEY)
     with serving(home) as running:
+        running.http.get("/api/services")  # it is up now, however busy the machine is
         yield running
 
 

@@ -12,6 +12,7 @@ import redis
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from marketplace.fakes import FakeCache, FakeDatabase
 from service.cache import HostCache, MemoryCache, RedisCache
 from service.database import DRIVERS, SQLDatabase
 from tests.servers import redis_cluster
@@ -19,6 +20,8 @@ from tests.servers import redis_cluster
 __all__ = [
     "CACHES",
     "DATABASES",
+    "FAKE",
+    "PREFIX",
     "cache_environment",
     "cache_url",
     "close_all",
@@ -30,13 +33,17 @@ __all__ = [
 CACHES = ["memory", "redis", "cluster"]
 DATABASES = ["sqlite", "postgresql", "mariadb"]
 
+FAKE = "fake"
+"""The backend that `marketplace.testing` lends; it keeps the same contract, but no host can name it."""
+
 _REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
 _SERVERS = {
     "postgresql": os.environ.get("TEST_POSTGRESQL_URL", "postgresql://postgres@127.0.0.1:5432/test"),
     "mariadb": os.environ.get("TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306/test"),
 }
 
-_RUN = f"test-{uuid.uuid4()}:"
+PREFIX = f"test-{uuid.uuid4()}:"
+"""What the names of the keys of this run begin with."""
 
 _of_the_run = ExitStack()
 """What lives as long as the test run; closed by `close_all`."""
@@ -47,7 +54,7 @@ def close_all() -> None:
     _of_the_run.close()
     try:
         with redis.Redis.from_url(_REDIS) as client:
-            for key in client.scan_iter(f"{_RUN}*"):
+            for key in client.scan_iter(f"{PREFIX}*"):
                 client.delete(key)
     except redis.RedisError:
         pass  # there was none to leave anything in
@@ -55,7 +62,7 @@ def close_all() -> None:
 
 def cache_environment(backend: str) -> dict[str, str]:
     """Return the variables for a host that uses a cache, in a place of the run's own."""
-    return {"MARKETPLACE_CACHE_URL": cache_url(backend), "MARKETPLACE_CACHE_PREFIX": _RUN}
+    return {"MARKETPLACE_CACHE_URL": cache_url(backend), "MARKETPLACE_CACHE_PREFIX": PREFIX}
 
 
 @functools.cache
@@ -75,9 +82,11 @@ def cache_url(backend: str) -> str:
 
 def open_cache(backend: str) -> HostCache:
     """Open a cache that has no entries yet; in a shared one, under a prefix of its own."""
+    if backend == FAKE:
+        return FakeCache()
     if backend == "memory":
         return MemoryCache(limit=10_000_000)
-    return RedisCache(cache_url(backend), prefix=f"{_RUN}{uuid.uuid4()}:")
+    return RedisCache(cache_url(backend), prefix=f"{PREFIX}{uuid.uuid4()}:")
 
 
 @contextmanager
@@ -100,8 +109,11 @@ def database_url(backend: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def open_database(backend: str, folder: Path) -> Iterator[SQLDatabase]:
+def open_database(backend: str, folder: Path) -> Iterator[SQLDatabase | FakeDatabase]:
     """Open an empty database, dropped afterwards."""
+    if backend == FAKE:
+        yield FakeDatabase()
+        return
     with database_url(backend, folder) as url:
         yield SQLDatabase(make_url(url))
 

@@ -5,28 +5,33 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 
-__all__ = ["COMMAND", "Host", "environment", "install", "marketplace", "serving"]
+__all__ = ["COMMAND", "NOWHERE", "Host", "environment", "install", "marketplace", "serving", "without_rights"]
 
 COMMAND = [sys.executable, "-m", "marketplace"]
+
+NOWHERE = "http://127.0.0.1:9"
+"""An address at which nobody answers."""
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Return this environment without anything that concerns us, with ``home`` and ``more`` set."""
     foreign = ("OPENAI_", "MARKETPLACE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**kept, "MARKETPLACE_HOME": str(home), **more}
+    return {**kept, "MARKETPLACE_HOME": str(home), "MARKETPLACE_URL": NOWHERE, **more}
 
 
-def marketplace(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def marketplace(
+    home: Path, *arguments: str, command: Sequence[str] = COMMAND, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command without a terminal."""
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         env=environment(home, **more),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -41,6 +46,13 @@ def install(home: Path, url: str, key: str, *options: str, **more: str) -> None:
     more = {"OPENAI_API_KEY": key, **more}
     done = marketplace(home, "install", "OpenAI", "--set", f"baseUrl={url}", *options, **more)
     assert done.returncode == 0, done.stderr
+
+
+def without_rights(told: str) -> str:
+    """Return what ``install`` told after the line that says whose plugin it is and what it may do."""
+    first, _, rest = told.partition("\n")
+    assert "runs with the host's rights" in first
+    return rest
 
 
 class Host:
@@ -84,13 +96,13 @@ class Host:
 
 
 @contextmanager
-def serving(home: Path, *options: str, **more: str) -> Iterator[Host]:
+def serving(home: Path, *options: str, command: Sequence[str] = COMMAND, **more: str) -> Iterator[Host]:
     """Serve what is installed in ``home`` on a free port until the block ends."""
     log = home / "host.log"
     home.mkdir(exist_ok=True)
     with log.open("a") as stderr:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", *options],
+            [*command, "serve", "--port", "0", *options],
             env=environment(home, **{"OPENAI_API_KEY": "sk-test-0123456789abcdef", **more}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

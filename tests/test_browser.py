@@ -87,7 +87,7 @@ def test_a_page_of_an_allowed_origin_uses_the_client(
 ) -> None:
     """Objects, strings and nothing as arguments; errors and Retry-After arrive as well."""
     install(home, upstream.url, KEY)
-    upstream.behaviours["limit"] = refusing(429, Retry_After="7")
+    upstream.behaviours["limit"] = refusing(429, Retry_After="700")
     with site(sdk) as page, serving(home, MARKETPLACE_ORIGINS=page.url) as host:
         made = page.open(tmp_path, host)
     session = made["created"]["result"]["sessionId"]
@@ -96,7 +96,7 @@ def test_a_page_of_an_allowed_origin_uses_the_client(
     assert made["empty"]["result"]["sessionId"]
     assert (made["refused"]["error"]["status"], made["refused"]["error"]["code"]) == (400, 8005)
     assert (made["limited"]["error"]["status"], made["limited"]["error"]["code"]) == (429, 999)
-    assert made["retryAfter"]["result"] == "7"
+    assert made["retryAfter"]["result"] == "700"
 
 
 def test_a_page_of_a_foreign_origin_gets_nothing_done(

@@ -1,22 +1,26 @@
 """The cache facility: one contract for every backend, and what is the memory cache's own."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import redis
 import trustme
 
 from marketplace import Cache, Unavailable
 from marketplace.errors import OutOfSpace
 from service.cache import MemoryCache, RedisCache
-from tests.facilities import CACHES, open_cache
+from service.cache.leases import Leases
+from tests.facilities import CACHES, FAKE, PREFIX, cache_url, open_cache
 from tests.servers import SERVERS, free_port
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=CACHES)
+@pytest.fixture(params=[*CACHES, FAKE])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     opened = open_cache(request.param)
     yield opened
@@ -144,3 +148,155 @@ class TestMemory:
         await cache.create("new", [b"x" * 4000], ttl=60)
         assert await cache.read("new", ttl=60)
         await cache.close()
+
+
+class TestLeases:
+    async def test_one_has_the_lease_and_the_next_gets_it_when_it_is_given_back(self, cache: Cache) -> None:
+        """Who waits is woken at once."""
+        assert await cache.lease("key", "a", ttl=60, wait=0)
+        assert not await cache.lease("key", "b", ttl=60, wait=0)
+        assert await cache.lease("other", "b", ttl=60, wait=0)
+        waiting = asyncio.create_task(cache.lease("key", "b", ttl=60, wait=30))
+        await asyncio.sleep(0.1)
+        await cache.release("key", "stranger")
+        assert not waiting.done()
+        await cache.release("key", "a")
+        async with asyncio.timeout(0.5):
+            assert await waiting
+
+    async def test_those_who_wait_get_it_in_the_order_in_which_they_came(self, cache: Cache) -> None:
+        """Nobody passes by, and nobody has it together with another."""
+        order: list[int] = []
+
+        async def take(number: int) -> None:
+            assert await cache.lease("key", str(number), ttl=60, wait=30)
+            order.append(number)
+            await asyncio.sleep(0.01)
+            assert order[-1] == number
+            await cache.release("key", str(number))
+
+        assert await cache.lease("key", "first", ttl=60, wait=0)
+        waiting = []
+        for number in range(8):
+            waiting.append(asyncio.create_task(take(number)))
+            await asyncio.sleep(0.02)
+        await cache.release("key", "first")
+        await asyncio.gather(*waiting)
+        assert order == list(range(8))
+
+    async def test_a_lease_that_nobody_renews_runs_out(self, cache: Cache) -> None:
+        """The next one need not wait longer than for that."""
+        assert await cache.lease("key", "dead", ttl=0.3, wait=0)
+        async with asyncio.timeout(2):
+            assert await cache.lease("key", "next", ttl=60, wait=30)
+        assert await cache.renew({"key": "dead"}, ttl=60) == set()
+
+    async def test_a_lease_that_is_renewed_stays(self, cache: Cache) -> None:
+        """Many are renewed together; those that are lost are not among the answers."""
+        tokens = {f"key-{number}": f"token-{number}" for number in range(100)}
+        for key, token in tokens.items():
+            assert await cache.lease(key, token, ttl=0.5, wait=0)
+        assert await cache.renew({**tokens, "unknown": "x"}, ttl=60) == tokens.keys()
+        await asyncio.sleep(0.6)
+        assert not await cache.lease("key-7", "other", ttl=60, wait=0)
+
+    async def test_one_that_ran_out_is_still_held_if_nobody_took_it(self, cache: Cache) -> None:
+        """A holder that was late can go on, but not after somebody else had it."""
+        await cache.create("key", [b"1"], ttl=60)
+        assert await cache.lease("key", "late", ttl=0.05, wait=0)
+        await asyncio.sleep(0.1)
+        assert await cache.append("key", [b"2"], length=1, ttl=60, token="late")
+        assert await cache.renew({"key": "late"}, ttl=0.05) == {"key"}
+        await asyncio.sleep(0.1)
+        assert await cache.lease("key", "next", ttl=60, wait=0)
+        await cache.release("key", "next")
+        assert not await cache.append("key", [b"3"], length=2, ttl=60, token="late")
+        assert await cache.renew({"key": "late"}, ttl=60) == set()
+
+    async def test_an_append_needs_the_lease_that_it_names(self, cache: Cache) -> None:
+        """The right length is not enough."""
+        await cache.create("key", [b"1"], ttl=60)
+        assert not await cache.append("key", [b"2"], length=1, ttl=60, token="a")
+        assert await cache.lease("key", "a", ttl=60, wait=0)
+        assert not await cache.append("key", [b"2"], length=1, ttl=60, token="b")
+        assert await cache.append("key", [b"2"], length=1, ttl=60, token="a")
+        assert await cache.read("key", ttl=60) == [b"1", b"2"]
+
+    async def test_the_same_append_again_changes_nothing(self, cache: Cache) -> None:
+        """Somebody whose answer was lost may ask once more."""
+        await cache.create("key", [b"1"], ttl=60)
+        assert await cache.lease("key", "a", ttl=60, wait=0)
+        for _ in range(2):
+            assert await cache.append("key", [b"2"], length=1, ttl=60, token="a")
+        assert await cache.append("key", [b"3"], length=2, ttl=60, token="a")
+        assert await cache.read("key", ttl=60) == [b"1", b"2", b"3"]
+
+    async def test_who_gives_up_waiting_stands_in_nobodys_way(self, cache: Cache) -> None:
+        """Neither by time nor by being cancelled."""
+        assert await cache.lease("key", "a", ttl=60, wait=0)
+        left = asyncio.create_task(cache.lease("key", "left", ttl=60, wait=30))
+        tired = asyncio.create_task(cache.lease("key", "tired", ttl=60, wait=0.1))
+        patient = asyncio.create_task(cache.lease("key", "patient", ttl=60, wait=30))
+        await asyncio.sleep(0.2)
+        left.cancel()
+        assert not await tired
+        await asyncio.sleep(0.05)
+        await cache.release("key", "a")
+        async with asyncio.timeout(0.5):
+            assert await patient
+
+    async def test_deleted_entries_are_gone(self, cache: Cache) -> None:
+        """Deleting what is not there is nothing."""
+        await cache.create("key", [b"1"], ttl=60)
+        await cache.delete("key")
+        await cache.delete("key")
+        assert await cache.read("key", ttl=60) is None
+
+
+@pytest.mark.parametrize("backend", ["redis", "cluster"])
+async def test_a_waiter_on_another_host_is_woken(backend: str) -> None:
+    """Through Redis, long before it would look for itself."""
+    async with AsyncExitStack() as stack:
+        hosts = [RedisCache(cache_url(backend), prefix=f"{PREFIX}wake:") for _ in range(2)]
+        for host in hosts:
+            stack.push_async_callback(host.close)
+        assert await hosts[0].lease("key", "a", ttl=60, wait=0)
+        waiting = asyncio.create_task(hosts[1].lease("key", "b", ttl=60, wait=30))
+        await asyncio.sleep(0.3)
+        started = time.monotonic()
+        await hosts[0].release("key", "a")
+        assert await waiting
+        assert time.monotonic() - started < 0.5
+
+
+async def test_leases_that_are_over_take_no_memory() -> None:
+    """Whether they were given back or waited for in vain."""
+    leases = Leases()
+    for number in range(100):
+        assert await leases.take(str(number), "a", ttl=60, wait=0)
+        assert not await leases.take(str(number), "b", ttl=60, wait=0)
+        leases.release(str(number), "a")
+    assert len(leases) == 0
+
+
+async def test_a_full_redis_refuses_before_anything_is_paid() -> None:
+    """Neither a new session nor a turn begins that could not be stored; what is there can be read."""
+    with SERVERS["redis"](None, "--maxmemory-policy", "noeviction") as server:
+        cache = RedisCache(server.url, prefix="")
+        await cache.create("key", [b"1"], ttl=60)
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory", "1mb")
+        with pytest.raises(OutOfSpace):
+            await cache.create("other", [b"1"], ttl=60)
+        with pytest.raises(OutOfSpace):
+            await cache.lease("key", "a", ttl=60, wait=0)
+        assert await cache.read("key", ttl=60) == [b"1"]
+        await cache.close()
+
+
+async def test_a_cluster_bears_many_calls_at_once() -> None:
+    """They wait for each other instead of failing."""
+    cache = RedisCache(cache_url("cluster"), prefix=f"{PREFIX}many:")
+    taken = await asyncio.gather(*(cache.lease(str(n), "a", ttl=60, wait=0) for n in range(1000)))
+    assert all(taken)
+    await cache.close()

@@ -1,4 +1,4 @@
-"""The use cases, with real stores and an upstream that does as the test says."""
+"""Sessions, and the stores that keep them."""
 
 import asyncio
 import uuid
@@ -23,38 +23,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ProgrammingError
 
-from marketplace import Busy, NotFound, Unavailable
-from plugins.openai_chat.chat import Chat, Message, Session, SessionStore, Turn
-from plugins.openai_chat.stores import CachedSessions, TableSessions, messages, sessions
+from marketplace import Conflict, NotFound, Unavailable
+from plugins.openai_chat.chat import Chat, Message, Prompt, Session, SessionStore, Turn
+from plugins.openai_chat.stores import CachedSessions, CacheKeys, TableSessions
+from plugins.openai_chat.tables import messages, sessions
 from tests.facilities import DATABASES, open_cache, open_database
 
 pytestmark = pytest.mark.anyio
 
-
-class Echo:
-    """Replies with the prompt when it is told to."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.held: dict[str, asyncio.Event] = {}
-
-    def hold(self, prompt: str) -> asyncio.Event:
-        """Reply to ``prompt`` only when the event is set."""
-        return self.held.setdefault(prompt, asyncio.Event())
-
-    async def complete(self, model: str, messages: Sequence[Message]) -> str:
-        prompt = messages[-1].content
-        self.asked.append(prompt)
-        if prompt in self.held:
-            await self.held[prompt].wait()
-        if prompt.startswith("fail"):
-            raise Unavailable("as told", source="openai")
-        return f"{prompt}! ({len(messages)})"
-
-
-@pytest.fixture
-def echo() -> Echo:
-    return Echo()
+TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture(params=[("memory", "sqlite"), ("redis", "postgresql"), ("cluster", "mariadb")], ids="-".join)
@@ -68,105 +45,39 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-def chat(echo: Echo, stores: dict[bool, SessionStore]) -> Chat:
-    return Chat("gpt-3.5-turbo", echo, cached=stores[False], persisted=stores[True])
+def chat(stores: dict[bool, SessionStore]) -> Chat:
+    keys = CacheKeys(open_cache("memory"))
+    return Chat("gpt-3.5-turbo", cached=stores[False], persisted=stores[True], keys=keys)
 
 
-@pytest.fixture(params=[False, True], ids=["cache", "database"])
-async def session(request: pytest.FixtureRequest, chat: Chat) -> str:
-    return (await chat.create_session(None, persist=request.param)).id
+def turn(text: str, reply: str = "", key: str | None = None) -> Turn:
+    return Turn(prompt=Prompt(text, key), reply=reply)
 
 
-class TestTurns:
-    async def test_messages_of_one_session_queue_in_order(self, chat: Chat, echo: Echo, session: str) -> None:
-        """Each is asked with the replies to all earlier ones, and the history is theirs in order."""
-        gate = echo.hold("0")
-        sends = [asyncio.create_task(chat.send_message(session, str(n))) for n in range(10)]
-        await asyncio.sleep(0.1)
-        assert echo.asked == ["0"]
-        gate.set()
-        assert await asyncio.gather(*sends) == [f"{n}! ({2 * n + 1})" for n in range(10)]
-        history = (await chat.get_session(session)).messages
-        assert [m.content for m in history if m.role == "user"] == [str(n) for n in range(10)]
-        assert [m.role for m in history] == ["user", "assistant"] * 10
-
-    async def test_other_sessions_do_not_wait(self, chat: Chat, echo: Echo, session: str) -> None:
-        """A slow reply holds up nobody but its own session."""
-        gate = echo.hold("slow")
-        slow = asyncio.create_task(chat.send_message(session, "slow"))
-        await asyncio.sleep(0.05)
-        other = await chat.create_session(None, persist=False)
-        assert await chat.send_message(other.id, "quick") == "quick! (1)"
-        assert not slow.done()
-        gate.set()
-        assert await slow == "slow! (1)"
-
-    async def test_a_failure_leaves_the_history_and_frees_the_turn(
-        self, chat: Chat, echo: Echo, session: str
-    ) -> None:
-        """The prompt of a failed turn is not in the history, and the next message works."""
-        results = await asyncio.gather(
-            *(chat.send_message(session, text) for text in ("a", "fail", "b")), return_exceptions=True
-        )
-        assert results[0] == "a! (1)"
-        assert isinstance(results[1], Unavailable)
-        assert results[2] == "b! (3)"
-
-    async def test_a_turn_that_does_not_come_is_busy(
-        self, echo: Echo, stores: dict[bool, SessionStore]
-    ) -> None:
-        """Who waited too long is told to try again, before any call to the upstream."""
-        chat = Chat("m", echo, cached=stores[False], persisted=stores[True], turn_wait=0.05)
-        session = (await chat.create_session(None, persist=False)).id
-        gate = echo.hold("slow")
-        slow = asyncio.create_task(chat.send_message(session, "slow"))
-        await asyncio.sleep(0.02)
-        with pytest.raises(Busy) as busy:
-            await chat.send_message(session, "late")
-        assert busy.value.reason == "session_busy"
-        assert busy.value.retry_after
-        gate.set()
-        await slow
-        assert echo.asked == ["slow"]
-
-    async def test_a_changed_history_is_not_written_over(
-        self, chat: Chat, echo: Echo, stores: dict[bool, SessionStore], session: str
-    ) -> None:
-        """If another process stored a turn meanwhile, ours is refused rather than mixed in."""
-        gate = echo.hold("mine")
-        mine = asyncio.create_task(chat.send_message(session, "mine"))
-        await asyncio.sleep(0.05)
-        before = await chat.get_session(session)
-        assert await stores[before.is_persisted].append(before, Turn("theirs", "reply"))
-        gate.set()
-        with pytest.raises(Busy):
-            await mine
-        assert [m.content for m in (await chat.get_session(session)).messages] == ["theirs", "reply"]
-
-    async def test_a_thousand_sessions_leave_no_trace(self, chat: Chat, echo: Echo) -> None:
-        """What is remembered of a turn is forgotten with its last message."""
-        created = [await chat.create_session(None, persist=False) for _ in range(100)]
-        await asyncio.gather(*(chat.send_message(one.id, "hi") for one in created for _ in range(3)))
-        assert not chat._turns._locks
+async def store_turn(store: SessionStore, session_id: str, made: Turn) -> None:
+    read = await store.begin(session_id, made.prompt, TOKEN, wait=5)
+    assert read
+    assert await store.append(read, made, TOKEN)
 
 
 class TestLife:
-    async def test_a_session_does_not_expire_during_its_own_turn(self, chat: Chat, echo: Echo) -> None:
+    async def test_a_session_does_not_expire_during_its_own_turn(
+        self, chat: Chat, stores: dict[bool, SessionStore]
+    ) -> None:
         """However slow the upstream is."""
-        session = await chat.create_session(None, persist=False)
-        gate = echo.hold("slow")
-        slow = asyncio.create_task(chat.send_message(session.id, "slow"))
+        session, _ = await chat.create_session(None, persist=False)
+        read = await stores[False].begin(session.id, Prompt("slow"), TOKEN, wait=0)
+        assert read
         await asyncio.sleep(0.3)
         assert (await chat.get_session(session.id)).messages == ()  # reading shortens nothing
         await asyncio.sleep(0.8)
-        gate.set()
-        await slow
+        assert await stores[False].append(read, turn("slow"), TOKEN)
         assert len((await chat.get_session(session.id)).messages) == 2
 
     async def test_a_cached_session_expires_and_a_persisted_one_does_not(self, chat: Chat) -> None:
         """Its time counts from its last use."""
-        cached = await chat.create_session(None, persist=False)
-        persisted = await chat.create_session(None, persist=True)
+        cached, _ = await chat.create_session(None, persist=False)
+        persisted, _ = await chat.create_session(None, persist=True)
         await asyncio.sleep(0.6)
         with pytest.raises(NotFound):
             await chat.get_session(cached.id)
@@ -174,10 +85,59 @@ class TestLife:
 
     async def test_ids_are_unguessable_and_tell_the_store(self, chat: Chat) -> None:
         """No two are alike, and none is looked for where it cannot be."""
-        created = [await chat.create_session(None, persist=bool(n % 2)) for n in range(50)]
-        assert len({one.id for one in created}) == 50
-        for one in created:
-            assert (await chat.get_session(one.id)).is_persisted == one.is_persisted
+        ids = set()
+        for number in range(50):
+            created, _ = await chat.create_session(None, persist=bool(number % 2))
+            assert (await chat.get_session(created.id)).is_persisted == created.is_persisted
+            ids.add(created.id)
+        assert len(ids) == 50
+
+
+class TestKeys:
+    @pytest.mark.parametrize("persist", [False, True], ids=["cache", "database"])
+    async def test_a_session_is_created_once_for_a_key(self, chat: Chat, persist: bool) -> None:
+        """Whoever asks again, also at the same time, gets the same one and is told so."""
+        made = await asyncio.gather(*(chat.create_session(None, persist=persist, key="k") for _ in range(8)))
+        assert len({session.id for session, _ in made}) == 1
+        assert [is_replayed for _, is_replayed in made].count(False) == 1
+        other, is_replayed = await chat.create_session(None, persist=persist, key="other")
+        assert (other.id != made[0][0].id, is_replayed) == (True, False)
+
+    @pytest.mark.parametrize("persist", [False, True], ids=["cache", "database"])
+    async def test_a_key_belongs_to_its_arguments(self, chat: Chat, persist: bool) -> None:
+        """With another model, or another store, it is a conflict."""
+        await chat.create_session("gpt-4o", persist=persist, key="k")
+        with pytest.raises(Conflict, match="aiModel"):
+            await chat.create_session("gpt-4", persist=persist, key="k")
+        with pytest.raises(Conflict, match="persistInDB"):
+            await chat.create_session("gpt-4o", persist=not persist, key="k")
+
+    async def test_of_two_stores_only_one_has_a_key(self, chat: Chat) -> None:
+        """Also if both are asked at the same time."""
+        for number in range(10):
+            asked = (chat.create_session(None, persist=persist, key=str(number)) for persist in (True, False))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert sorted(isinstance(answer, Conflict) for answer in answers) == [False, True]
+
+    async def test_the_installed_model_may_change(self, chat: Chat, stores: dict[bool, SessionStore]) -> None:
+        """A call that names none is the same call after that."""
+        session, _ = await chat.create_session(None, persist=True, key="k")
+        later = Chat(
+            "new", cached=stores[False], persisted=stores[True], keys=CacheKeys(open_cache("memory"))
+        )
+        assert (await later.create_session(None, persist=True, key="k"))[0].id == session.id
+
+    async def test_a_key_lives_as_long_as_its_session(self, chat: Chat) -> None:
+        """Which lives from its last use; then it can be used anew."""
+        session, _ = await chat.create_session(None, persist=False, key="k")
+        for _ in range(4):
+            await asyncio.sleep(0.2)
+            await chat.get_session(session.id)
+        again, is_replayed = await chat.create_session(None, persist=False, key="k")
+        assert (again.id, is_replayed) == (session.id, True)
+        await asyncio.sleep(0.7)
+        new, is_replayed = await chat.create_session(None, persist=False, key="k")
+        assert (new.id != session.id, is_replayed) == (True, False)
 
 
 class TestStores:
@@ -188,11 +148,9 @@ class TestStores:
         """Model and texts in any script, of any length, in order."""
         store = stores[persisted]
         session = Session(id="0" * 36, model="a/model:x", is_persisted=persisted)
-        await store.create(session)
+        await store.create(session, None)
         for text in ("𝔊🎉\u202e\u0301\U0010ffff", "long " * 1000, " \n "):
-            read = await store.begin(session.id, text)
-            assert read is not None
-            assert await store.append(read, Turn(text, ""))
+            await store_turn(store, session.id, turn(text))
             session = Session(
                 id=session.id,
                 model=session.model,
@@ -202,18 +160,58 @@ class TestStores:
             assert await store.read(session.id) == session
 
     @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
-    async def test_only_one_of_two_appends_succeeds(
+    async def test_only_who_has_the_turn_can_append(
         self, stores: dict[bool, SessionStore], persisted: bool
     ) -> None:
-        """The one whose history is out of date stores nothing."""
+        """The one that has the turn."""
         store = stores[persisted]
         session = Session(id="0" * 36, model="m", is_persisted=persisted)
-        await store.create(session)
-        done = await asyncio.gather(*(store.append(session, Turn(str(n), "")) for n in range(10)))
-        assert done.count(True) == 1
+        await store.create(session, None)
+        read = await store.begin(session.id, Prompt("0"), TOKEN, wait=0)
+        assert read
+        tokens = [TOKEN, *(str(n) * 16 for n in range(9))]
+        done = await asyncio.gather(*(store.append(read, turn(token), token) for token in tokens))
+        assert done == [True, *[False] * 9]
         read = await store.read(session.id)
         assert read is not None
         assert len(read.messages) == 2
+
+    @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
+    async def test_the_same_append_again_is_known(
+        self, stores: dict[bool, SessionStore], persisted: bool
+    ) -> None:
+        """When its answer was lost it is made once more, and nothing is stored twice."""
+        store = stores[persisted]
+        session = Session(id="0" * 36, model="m", is_persisted=persisted)
+        await store.create(session, None)
+        made = turn("once", "reply")
+        read = await store.begin(session.id, made.prompt, TOKEN, wait=0)
+        assert read
+        assert await store.append(read, made, TOKEN)
+        assert await store.append(read, made, TOKEN)
+        assert len((await store.read(session.id) or session).messages) == 2
+
+    @pytest.mark.parametrize("persisted", [False, True], ids=["cache", "database"])
+    async def test_a_turn_is_found_by_its_key(
+        self, stores: dict[bool, SessionStore], persisted: bool
+    ) -> None:
+        """By the key as it is, not by one like it."""
+        store = stores[persisted]
+        session = Session(id="0" * 36, model="m", is_persisted=persisted)
+        await store.create(session, None)
+        for made in (turn('"key": "b"', "0"), turn("first", "1", "Key"), turn("second", "2", "key")):
+            await store_turn(store, session.id, made)
+        for key, reply in {"key": "2", "Key": "1"}.items():
+            read = await store.begin(session.id, Prompt("?", key), TOKEN, wait=0)
+            assert read
+            assert read.earlier
+            assert (read.earlier.prompt.key, read.earlier.reply) == (key, reply)
+            await store.release(session.id, TOKEN)
+        for unknown in ("KEY", "ke", "b", None):
+            read = await store.begin(session.id, Prompt("?", unknown), TOKEN, wait=0)
+            assert read
+            assert read.earlier is None
+            await store.release(session.id, TOKEN)
 
     @pytest.mark.parametrize("backend", DATABASES)
     async def test_tables_come_with_the_first_persisted_session(self, backend: str, tmp_path: Path) -> None:
@@ -222,7 +220,7 @@ class TestStores:
             store = TableSessions(database)
             assert await store.read("0" * 36) is None
             assert await database.run(_table_names) == set()
-            await store.create(Session(id="0" * 36, model="m", is_persisted=True))
+            await store.create(Session(id="0" * 36, model="m", is_persisted=True), None)
             assert await database.run(_table_names) == {"OpenAIMessage", "OpenAISession"}
             await database.close()
 
@@ -234,15 +232,15 @@ class TestStores:
             costs = []
             for length in (0, 1000):
                 session = Session(id=str(length).zfill(36), model="m", is_persisted=True)
-                await store.create(session)
-                history = tuple(m for n in range(length // 2) for m in Turn(str(n), "x" * 100).messages)
+                await store.create(session, None)
+                history = tuple(m for n in range(length // 2) for m in turn(str(n), "x" * 100).messages)
                 if history:
                     await database.run(partial(_insert_messages, session.id, history))
-                read = await store.read(session.id)
+                read = await store.begin(session.id, Prompt("Hi"), TOKEN, wait=0)
                 assert read is not None
                 assert len(read.messages) == length
                 with _statements() as sent:
-                    assert await store.append(read, Turn("Hi", "Hi?"))
+                    assert await store.append(read, turn("Hi", "Hi?"), TOKEN)
                 costs.append(sent)
             assert len(costs[0]) >= 2
             assert costs[0] == costs[1]
@@ -254,7 +252,7 @@ class TestStores:
         with open_database(backend, tmp_path) as database:
             store = TableSessions(database)
             session = Session(id="0" * 36, model="m", is_persisted=True)
-            await store.create(session)
+            await store.create(session, None)
             await asyncio.gather(*(store.read(session.id) for _ in range(10)))  # opens all connections
             with _statements() as alone:
                 await store.read(session.id)
@@ -268,12 +266,12 @@ class TestStores:
         """The sessions in them are gone; the next ones are kept."""
         with open_database(backend, tmp_path) as database:
             store = TableSessions(database)
-            await store.create(Session(id="0" * 36, model="m", is_persisted=True))
+            await store.create(Session(id="0" * 36, model="m", is_persisted=True), None)
             await database.run(_drop_tables)
             with pytest.raises((Unavailable, ProgrammingError)):
                 await store.read("0" * 36)
             assert await store.read("0" * 36) is None
-            await store.create(Session(id="1" * 36, model="m", is_persisted=True))
+            await store.create(Session(id="1" * 36, model="m", is_persisted=True), None)
             assert await store.read("1" * 36)
             await database.close()
 
@@ -287,7 +285,7 @@ class TestStores:
             with pytest.raises(
                 Unavailable, match="another table named OpenAISession, without created"
             ) as told:
-                await store.create(Session(id="0" * 36, model="m", is_persisted=True))
+                await store.create(Session(id="0" * 36, model="m", is_persisted=True), None)
             assert not told.value.retryable
             assert await database.run(_table_names) == {"OpenAISession"}
             await database.close()

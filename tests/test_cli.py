@@ -32,13 +32,14 @@ class TestInstall:
         )
         assert done.returncode == 0
         assert done.stdout.startswith("OpenAI 1.0.0 is installed.\n")
-        assert "curl -sS http://127.0.0.1:8080/api/services/OpenAI/message" in done.stdout
+        assert "curl -sS http://127.0.0.1:9/api/services/OpenAI/message" in done.stdout
         assert answers(home) == {
             "apiKey": {"$env": "OPENAI_API_KEY"},
             "model": "gpt-4o",
             "baseUrl": upstream.url,
             "sessionTtl": 7200,
             "timeout": 60,
+            "turnWait": 30,
         }
 
     def test_a_missing_answer_exits_2_and_names_the_ways(self, home: Path) -> None:
@@ -153,7 +154,7 @@ class TestTrial:
         done = marketplace(home, "install", "OpenAI", "--trial")
         assert done.returncode == 0
         assert done.stdout.startswith("OpenAI 1.0.0 is installed (practice model).\n")
-        assert marketplace(home, "services").stdout == "OpenAI 1.0.0  (practice model)\n"
+        assert marketplace(home, "services").stdout == "OpenAI 1.0.0  not running  (practice model)\n"
 
     def test_its_own_answers_cannot_be_changed(self, home: Path) -> None:
         """Half a trial would be neither."""
@@ -207,7 +208,7 @@ class TestOtherCommands:
         assert done.returncode == 0
         assert done.stdout.startswith("OpenAI is uninstalled.")
         assert marketplace(home, "services").stdout == ""
-        assert "until it is started anew" in done.stdout
+        assert "within two seconds" in done.stdout
         again = marketplace(home / "elsewhere", "uninstall", "OpenAI")
         assert not (home / "elsewhere").exists()
         assert (again.returncode, again.stderr) == (1, "marketplace: OpenAI is not installed.\n")

@@ -337,7 +337,7 @@ FAILURES: list[tuple[str, Any, tuple[int, int, str], dict[str, Any]]] = [
         (400, 8000, "Invalid value range"),
         {"reason": "context_length_exceeded"},
     ),
-    ("rate limit", refusing(429, Retry_After="7"), (429, 999, ""), {"retryable": True, "status": 429}),
+    ("rate limit", refusing(429, Retry_After="700"), (429, 999, ""), {"retryable": True, "status": 429}),
     (
         "quota",
         refusing(429, "Quota", "insufficient_quota"),
@@ -345,7 +345,7 @@ FAILURES: list[tuple[str, Any, tuple[int, int, str], dict[str, Any]]] = [
         {"reason": "quota", "retryable": False},
     ),
     ("server error", refusing(500), (503, 14004, ""), {"retryable": True, "status": 500}),
-    ("overloaded", refusing(503, Retry_After="3"), (503, 14004, ""), {"retryable": True, "status": 503}),
+    ("overloaded", refusing(503, Retry_After="300"), (503, 14004, ""), {"retryable": True, "status": 503}),
     ("redirect", refusing(304), (503, 14004, ""), {"reason": "upstream_moved", "retryable": False}),
     ("cut off", cut_off, (503, 14004, ""), {"retryable": True}),
     ("malformed", garbled(b'{"choices": [{"message"'), (503, 14004, ""), {"retryable": True}),
@@ -389,9 +389,9 @@ class TestUpstreamFailures:
     ) -> None:
         """What the upstream says goes to the caller as it is."""
         session = host.create_session()
-        shared_upstream.behaviours["wait 7"] = refusing(429, Retry_After="7")
+        shared_upstream.behaviours["wait 700"] = refusing(429, Retry_After="700")
         shared_upstream.behaviours["wait"] = refusing(429)
-        assert send(host, session, "wait 7").headers["retry-after"] == "7"
+        assert send(host, session, "wait 700").headers["retry-after"] == "700"
         assert "retry-after" not in send(host, session, "wait").headers
 
     def test_an_unknown_model_is_the_fault_of_who_chose_it(

@@ -28,9 +28,10 @@ from sqlalchemy.exc import IntegrityError
 
 from marketplace import Database, Unavailable
 from plugins.openai_chat.chat import Session
-from plugins.openai_chat.stores import TableSessions, sessions
+from plugins.openai_chat.stores import TableSessions
+from plugins.openai_chat.tables import sessions
 from service.database import SQLDatabase
-from tests.facilities import DATABASES, database_url, open_database
+from tests.facilities import DATABASES, FAKE, database_url, open_database
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +42,7 @@ def sqlite(path: Path) -> SQLDatabase:
     return SQLDatabase(URL.create("sqlite", database=str(path)))
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=[*DATABASES, FAKE])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     with open_database(request.param, tmp_path) as opened:
         yield opened
@@ -98,7 +99,7 @@ def _create_first(url: str, barrier: threading.Barrier, number: int) -> str:
         database = SQLDatabase(make_url(url))
         session = Session(id=str(uuid.uuid4()), model="m", is_persisted=True)
         barrier.wait(60)
-        await TableSessions(database).create(session)
+        await TableSessions(database).create(session, None)
         await database.close()
         return session.id
 

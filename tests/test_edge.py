@@ -197,14 +197,17 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
     """A setting that cannot be used stops the host at once, with its name."""
     from tests.host import marketplace
 
-    for name, value in {
-        "MARKETPLACE_MAX_BODY": "4 MiB",
-        "MARKETPLACE_BODY_TIMEOUT": "0",
-        "MARKETPLACE_CACHE_LIMIT": "-1",
-        "MARKETPLACE_CACHE_URL": "memcached://localhost",
-        "MARKETPLACE_DATABASE_URL": "oracle://user:my-password@localhost/x",
-        "MARKETPLACE_ORIGINS": "https://app.example, *",
-    }.items():
+    for name, value in [
+        ("MARKETPLACE_MAX_BODY", "4 MiB"),
+        ("MARKETPLACE_BODY_TIMEOUT", "0"),
+        ("MARKETPLACE_CACHE_LIMIT", "-1"),
+        ("MARKETPLACE_CACHE_URL", "memcached://localhost"),
+        ("MARKETPLACE_CACHE_URL", "redis://:my-password@localhost,elsewhere"),
+        ("MARKETPLACE_CACHE_URL", "redis+cluster://:my-password@localhost:6379,"),
+        ("MARKETPLACE_CACHE_URL", "redis+cluster://:my-password@localhost:6379,elsewhere:port"),
+        ("MARKETPLACE_DATABASE_URL", "oracle://user:my-password@localhost/x"),
+        ("MARKETPLACE_ORIGINS", "https://app.example, *"),
+    ]:
         done = marketplace(tmp_path, "serve", "--port", "0", **{name: value})
         assert done.returncode == 1
         assert done.stderr.startswith(f"marketplace: {name} ")

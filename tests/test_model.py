@@ -27,7 +27,7 @@ def host(
     """A host with either cache, and SQLite."""
     home = tmp_path_factory.mktemp("home")
     install(home, upstream.url, KEY)
-    upstream.behaviours[FAIL] = refusing(500)
+    upstream.behaviours[FAIL] = refusing(429, code="insufficient_quota")  # which is not tried again
     with serving(home, **cache_environment(request.param)) as running:
         yield running
 
@@ -107,7 +107,7 @@ def test_the_service_does_as_its_model(host: Host) -> None:
     run_state_machine_as_test(
         Running,
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.facilities import cache_url
 from tests.host import Host, install, serving
 from tests.servers import SERVERS, Server, free_port
 from tests.upstream import KEY, FakeUpstream, slow
@@ -25,8 +26,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def host(server: Server, home: Path, upstream: FakeUpstream) -> Iterator[Host]:
-    """A host that keeps one kind of its sessions there."""
-    install(home, upstream.url, KEY)
+    """A host that keeps one kind of its sessions there; it does not try for long to save a reply."""
+    install(home, upstream.url, KEY, "--set", "timeout=10")
     variable = "MARKETPLACE_CACHE_URL" if "redis" in server.url else "MARKETPLACE_DATABASE_URL"
     with serving(home, **{variable: server.url}) as running:
         yield running
@@ -84,6 +85,15 @@ def test_a_host_starts_without_its_facilities(home: Path, upstream: FakeUpstream
         assert host.http.get("/api/services").json()[0]["state"] == "ok"
         for persist in (False, True):
             check_unavailable(host.http.post(f"{SERVICE}/session", json={"persistInDB": persist}))
+
+
+def test_a_cluster_is_found_by_any_node_that_is_named(home: Path, upstream: FakeUpstream) -> None:
+    """A host that starts while one of them is down asks the next."""
+    install(home, upstream.url, KEY)
+    living = cache_url("cluster").removeprefix("redis+cluster://")
+    for nodes in (f"127.0.0.1:{free_port()},{living}", f"{living},127.0.0.1:{free_port()}"):
+        with serving(home, MARKETPLACE_CACHE_URL=f"redis+cluster://{nodes}") as host:
+            assert host.history(host.create_session()) == []
 
 
 def test_a_cluster_that_is_down_is_told(home: Path, upstream: FakeUpstream) -> None:

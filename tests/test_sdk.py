@@ -91,7 +91,7 @@ ERRORS: list[tuple[list[Any], int, int]] = [
 
 UPSTREAM: dict[str, tuple[Any, int, int]] = {
     "key": (refusing(401), 503, 14004),
-    "limit": (refusing(429, Retry_After="7"), 429, 999),
+    "limit": (refusing(429, Retry_After="700"), 429, 999),
     "quota": (refusing(429, code="insufficient_quota"), 503, 14004),
     "context": (refusing(400, code="context_length_exceeded"), 400, 8000),
     "refused": (refusing(400), 400, 14000),

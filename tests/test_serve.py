@@ -212,7 +212,7 @@ class TestFailures:
             (info,) = host.http.get("/api/services").json()
             assert info["reason"] == "There is no product 'OpenAI'. On offer: nothing."
         listed = marketplace(home, "services", MARKETPLACE_MANIFEST=str(manifest))
-        assert listed.stdout == "OpenAI 1.0.0  (no longer on offer)\n"
+        assert listed.stdout == "OpenAI 1.0.0  not running  (no longer on offer)\n"
 
     def test_a_broken_plugin_is_told(self, home: Path) -> None:
         """Its import fails; the host runs."""

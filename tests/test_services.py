@@ -62,7 +62,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
         module.register_services = register_services  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "notes_plugin", module)
         product = Product(
-            name="Notes", version="1", section="", summary="", plugin="notes_plugin", configuration=[]
+            name="Notes", version="1", section="Own", summary="Notes", plugin="notes_plugin", configuration=[]
         )
         return Manifest(products=[product])
 
@@ -179,6 +179,7 @@ async def test_a_bad_one_is_failed_with_its_reason(
 ) -> None:
     """Whatever it does; its reason quotes nothing of what it raised."""
     monkeypatch.setattr(services, "START_TIMEOUT", 0.1)
+    monkeypatch.setattr(services, "CLOSE_TIMEOUT", 0.1)
     kind.closed = 0
     running = await asyncio.wait_for(start(offer(kind)), 5)
     assert running.info.state == "failed"

@@ -186,8 +186,10 @@ def test_an_unreachable_upstream_is_offered_untried(home: Path, answer: str, cod
 
 
 @pytest.mark.parametrize("prompts", [[KEY_PROMPT], [KEY_PROMPT, MODEL_PROMPT]], ids=["key", "model"])
-@pytest.mark.parametrize("leave", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
-def test_leaving_at_any_prompt_leaves_nothing_behind(home: Path, prompts: list[str], leave: str) -> None:
+@pytest.mark.parametrize(("leave", "code"), [("\x03", 130), ("\x04", 1)], ids=["Ctrl-C", "Ctrl-D"])
+def test_leaving_at_any_prompt_leaves_nothing_behind(
+    home: Path, prompts: list[str], leave: str, code: int
+) -> None:
     """No file, and no stack trace."""
     terminal = Terminal(home)
     for number, prompt in enumerate(prompts, 1):
@@ -195,7 +197,7 @@ def test_leaving_at_any_prompt_leaves_nothing_behind(home: Path, prompts: list[s
         if number < len(prompts):
             terminal.type(KEY)
     terminal.child.send(leave)
-    assert terminal.end() == 1
+    assert terminal.end() == code
     assert "Aborted" in terminal.seen
     assert "Traceback" not in terminal.seen
     assert not home.exists()
@@ -212,7 +214,7 @@ def test_ctrl_c_while_it_is_tried_leaves_nothing_behind(home: Path, upstream: Fa
     terminal.see("Trying OpenAI")
     terminal.child.expect(pexpect.TIMEOUT, timeout=2)
     terminal.child.send("\x03")
-    assert terminal.end() == 1
+    assert terminal.end() == 130
     assert "Traceback" not in terminal.seen
     assert not home.exists()
 
@@ -239,6 +241,8 @@ def test_everything_is_asked_on_request(home: Path, upstream: FakeUpstream) -> N
         r"Life of a cached session, in seconds \[7200\]: ": "soon",
         "expected a whole number": "60",
         r"Longest wait for a reply, in seconds \[60\]: ": "0",
+        r"Longest wait for the turn of a session, in seconds \[30\]: ": "",
+        "Most tokens to send of a conversation: ": "",
         "expected integer >= 1": "",
     }.items():
         terminal.see(prompt)
@@ -251,6 +255,7 @@ def test_everything_is_asked_on_request(home: Path, upstream: FakeUpstream) -> N
         "project": "proj-1",
         "sessionTtl": 60,
         "timeout": 60,
+        "turnWait": 30,
     }
 
 

@@ -8,9 +8,12 @@ makes the upstream take five seconds for the prompt "be slow".
 """
 
 import asyncio
+import itertools
+import json
+import re
 import socketserver
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,13 +24,16 @@ __all__ = [
     "Behaviour",
     "FakeUpstream",
     "answering",
+    "bounded",
     "compressed",
     "cut_off",
     "dripping",
+    "failing_first",
     "garbled",
     "raw_upstream",
     "refusing",
     "slow",
+    "streaming",
     "with_headers",
 ]
 
@@ -43,7 +49,9 @@ class FakeUpstream:
     def __init__(self, *, remembers: bool = True) -> None:
         self._remembers = remembers
         self.url = ""
+        self.keys = {KEY}
         self.models = ["gpt-3.5-turbo", "gpt-4o"]
+        self.shutdown_dates: dict[str, object] = {}
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
         self.behaviours: dict[str, Behaviour] = {}
@@ -86,9 +94,11 @@ class FakeUpstream:
     async def _list_models(self, request: web.Request) -> web.StreamResponse:
         if self.listing:
             return await self.listing(request)
-        if request.headers["Authorization"] != f"Bearer {KEY}":
+        if request.headers["Authorization"].removeprefix("Bearer ") not in self.keys:
             return _error(401, "Incorrect API key provided.", "invalid_api_key")
-        return web.json_response({"object": "list", "data": [{"id": model} for model in self.models]})
+        dates = self.shutdown_dates
+        data = [{"id": model, "shutdown_date": dates.get(model)} for model in self.models]
+        return web.json_response({"object": "list", "data": data})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
@@ -98,12 +108,35 @@ class FakeUpstream:
         prompt = asked["messages"][-1]["content"]
         if prompt in self.behaviours:
             return await self.behaviours[prompt](request)
+        if asked.get("stream"):
+            return await _stream(request, [*re.findall(r"\S+\s*", prompt), "?"])
         return _completion({"content": f"{prompt}?"})
 
 
 def _completion(message: dict[str, Any]) -> web.Response:
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
     return web.json_response({"object": "chat.completion", "model": "echoed-0613", "choices": [choice]})
+
+
+async def _stream(
+    request: web.Request, parts: Sequence[str], *, pause: float = 0, is_whole: bool = True
+) -> web.StreamResponse:
+    """Reply in parts, as OpenAI does; a reply that is not whole just ends."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    chunks: list[dict[str, Any]] = [
+        {"index": 0, "delta": {"role": "assistant", "content": ""}},
+        *({"index": 0, "delta": {"content": part}} for part in parts),
+    ]
+    if is_whole:
+        chunks.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    for choice in chunks:
+        chunk = {"object": "chat.completion.chunk", "model": "echoed-0613", "choices": [choice]}
+        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        await asyncio.sleep(pause)
+    if is_whole:
+        await response.write(b"data: [DONE]\n\n")
+    return response
 
 
 def _error(
@@ -153,6 +186,43 @@ def slow(seconds: float) -> Behaviour:
     async def behave(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(seconds)
         return _completion({"content": "Finally."})
+
+    return behave
+
+
+def streaming(*parts: str, pause: float = 0, is_whole: bool = True) -> Behaviour:
+    """Reply in ``parts``, with so many seconds between them; one that is not whole just ends."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        return await _stream(request, parts, pause=pause, is_whole=is_whole)
+
+    return behave
+
+
+def bounded(context: int, *, says: str = "", code: str | None = "context_length_exceeded") -> Behaviour:
+    """Refuse what has more than ``context`` words, which are its tokens.
+
+    It tells so in the words ``says``, where ``{limit}`` and ``{tokens}`` stand for the numbers.
+    """
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        tokens = sum(len(message["content"].split()) for message in asked["messages"])
+        if tokens > context:
+            return _error(400, says.format(limit=context, tokens=tokens), code)
+        return _completion({"content": f"{len(asked['messages'])} messages"})
+
+    return behave
+
+
+def failing_first(times: int, behaviour: Behaviour) -> Behaviour:
+    """Behave so the first ``times``, then reply."""
+    count = itertools.count()
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        if next(count) < times:
+            return await behaviour(request)
+        return _completion({"content": "At last."})
 
     return behave
 

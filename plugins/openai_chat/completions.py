@@ -5,9 +5,10 @@ typed ``chat.completions.create`` walks every message of the history at each cal
 """
 
 import asyncio
+import datetime
 import os
-import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -15,40 +16,28 @@ import httpx2
 import msgspec
 import openai
 
-from marketplace import (
-    InvalidArgument,
-    OversizedArgument,
-    RateLimited,
-    Refused,
-    ServiceError,
-    TimedOut,
-    Unavailable,
-)
-from plugins.openai_chat.chat import Message
-from plugins.openai_chat.transport import Transport
+from marketplace import InvalidArgument, ServiceError, TimedOut, Unavailable
+from plugins.openai_chat.chat import Completion, Message
+from plugins.openai_chat.events import read_reply
+from plugins.openai_chat.failures import SOURCE, Failure, Upstream, meaning
+from plugins.openai_chat.models import Model
+from plugins.openai_chat.retries import Retries
+from plugins.openai_chat.transport import EVENTS, Transport
 
-__all__ = ["ChatCompletions", "Upstream", "to_service_error"]
-
-SOURCE = "openai"
+__all__ = ["ChatCompletions", "to_service_error"]
 
 
-class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the upstream is; ``model`` is the installed default, ``timeout`` bounds a call, in seconds."""
+STALE = 1.0
+"""Seconds within which a connection that the upstream had closed meanwhile turns out to be dead."""
 
-    base_url: str
-    api_key: str
-    model: str
-    timeout: float
-    organization: str | None = None
-    project: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Upstream(base_url={self.base_url!r}, model={self.model!r}, api_key=...)"
+_GIVEN_UP = (408, 504, 524)
+"""Statuses that a proxy answers with while its upstream may still be at work."""
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, omit_defaults=True):
     model: str
     messages: Sequence[Message]
+    stream: bool = False
 
 
 class _ReplyMessage(msgspec.Struct):
@@ -60,12 +49,13 @@ class _Choice(msgspec.Struct):
     message: _ReplyMessage
 
 
-class _Completion(msgspec.Struct):
+class _ChatCompletion(msgspec.Struct):
     choices: list[_Choice]
 
 
 class _Model(msgspec.Struct):
     id: str
+    shutdown_date: Any = None  # what some server puts there instead of a date is no reason to refuse its list
 
 
 class _Models(msgspec.Struct):
@@ -73,9 +63,10 @@ class _Models(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
 _decode_models = msgspec.json.Decoder(_Models).decode
 _JSON = openai.RequestOptions(headers={"Content-Type": "application/json"})
+_STREAM = openai.RequestOptions(headers={"Content-Type": "application/json", "Accept": EVENTS})
 
 
 class ChatCompletions:
@@ -83,6 +74,7 @@ class ChatCompletions:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
+        self._retries = Retries()
         # Whom to bill and what else to send is what was installed, whatever the environment says.
         ambient = {name: openai.Omit() for name in _ambient_headers()}
         self._client = openai.AsyncOpenAI(
@@ -100,28 +92,75 @@ class ChatCompletions:
         self._client.organization = upstream.organization
         self._client.project = upstream.project
 
-    async def complete(self, model: str, messages: Sequence[Message]) -> str:
+    async def complete(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        deadline: float,
+        listen: Callable[[str, int], None] | None = None,
+    ) -> Completion:
         """Return the reply to the last of ``messages``; a refusal's text is a reply, too.
+
+        A call that the upstream has not begun to answer is made again, within bounds.
 
         Raises:
             ServiceError: what the upstream does, mapped by `to_service_error`.
         """
-        body = _encode(_Request(model, messages))
-        try:
-            async with asyncio.timeout(self._upstream.timeout):
-                response = await self._client.post(
-                    "/chat/completions", content=body, cast_to=httpx2.Response, options=_JSON
-                )
-            message = _decode_completion(response.content).choices[0].message
-        except Exception as error:
-            raise to_service_error(error, self._upstream, model) from error
-        reply = message.content or message.refusal or message.content
+
+        def tell(part: str) -> None:
+            if listen:
+                listen(part, len(messages))
+
+        body = _encode(_Request(model, messages, stream=listen is not None))
+        self._retries.earn()
+        attempts = 0
+        while True:
+            attempts += 1
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    reply = await (self._stream(body, tell) if listen else self._ask(body))
+                break
+            except Exception as error:
+                meant = to_service_error(error, self._upstream, model)
+                if meant is error:
+                    raise
+                if not _may_be_repeated(error, meant, time.monotonic() - began):
+                    raise meant from error
+                meant.__cause__ = error
+                await self._retries.pause(meant, attempts, deadline)
         if reply is None:
             raise _malformed("it gives neither content nor a refusal")
-        return reply.replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
+        return Completion(reply, used=len(messages))
 
-    async def models(self) -> list[str]:
-        """Return the names of the upstream's models; some servers have no such list.
+    async def _ask(self, body: bytes) -> str | None:
+        response = await self._client.post(
+            "/chat/completions", content=body, cast_to=httpx2.Response, options=_JSON
+        )
+        return _reply_in(response.content)
+
+    async def _stream(self, body: bytes, listen: Callable[[str], None]) -> str | None:
+        response: Any = await self._client.post(
+            "/chat/completions",
+            content=body,
+            cast_to=httpx2.Response,
+            options=_STREAM,
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+        )
+        try:
+            if response.headers.get("content-type", "").startswith(EVENTS):
+                return await read_reply(response.aiter_bytes(), listen)
+            reply = _reply_in(await response.aread())  # it cannot send it in parts
+            if reply:
+                listen(reply)
+            return reply
+        finally:
+            await response.aclose()
+
+    async def models(self) -> list[Model]:
+        """Return the upstream's models; some servers have no such list, which is an empty one.
 
         Raises:
             InvalidArgument: if the key is refused.
@@ -130,11 +169,13 @@ class ChatCompletions:
         try:
             async with asyncio.timeout(self._upstream.timeout):
                 response = await self._client.get("/models", cast_to=httpx2.Response)
-            return [model.id for model in _decode_models(response.content).data]
+            return [
+                Model(model.id, _date(model.shutdown_date)) for model in _decode_models(response.content).data
+            ]
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             text = f"{self._upstream.base_url} refuses this key ({error.status_code})"
             raise InvalidArgument(text, parameter="apiKey") from error
-        except (openai.NotFoundError, msgspec.MsgspecError):
+        except (openai.NotFoundError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return []
         except Exception as error:
             raise to_service_error(error, self._upstream, self._upstream.model) from error
@@ -151,16 +192,43 @@ def to_service_error(error: Exception, upstream: Upstream, model: str) -> Servic
     """
     match error:
         case openai.APIStatusError():
-            return _status_error(error, upstream, model)
+            return meaning(_failure(error), upstream, model)
+        case ServiceError():
+            return error
         case TimeoutError() | openai.APITimeoutError():
             return TimedOut("the upstream took too long", source=SOURCE)
-        case openai.APIConnectionError():
+        case openai.APIConnectionError() | httpx2.TransportError():
             return _unreachable()
         case openai.OpenAIError():
             return Unavailable("the call to the upstream failed", source=SOURCE)
         case msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError() | IndexError():
             return _malformed("it is no chat completion")
     raise error
+
+
+def _reply_in(answer: bytes) -> str | None:
+    message = _decode_completion(answer).choices[0].message
+    reply = message.content or message.refusal or message.content
+    return None if reply is None else reply.replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
+
+
+def _may_be_repeated(error: Exception, meant: ServiceError, seconds: float) -> bool:
+    """Return whether a call that took so many ``seconds`` may be made again: it must not be billed twice.
+
+    An upstream that says it is overloaded or broken has not replied. One that a proxy gave up, or whose
+    connection ended after a while, may have: only a connection that was dead already ends at once.
+    """
+    if isinstance(error, openai.APIStatusError):
+        return meant.retryable and error.status_code not in _GIVEN_UP
+    is_stale = isinstance(error.__cause__, httpx2.ReadError) and seconds < STALE
+    return is_stale or isinstance(error.__cause__, httpx2.ConnectError)
+
+
+def _date(value: Any) -> datetime.date | None:
+    try:
+        return msgspec.convert(value, datetime.date | None)
+    except msgspec.ValidationError:
+        return None
 
 
 def _unreachable() -> Unavailable:
@@ -171,69 +239,20 @@ def _malformed(text: str) -> Unavailable:
     return Unavailable(f"the upstream's answer cannot be used: {text}", source=SOURCE, reason="malformed")
 
 
-def _status_error(error: openai.APIStatusError, upstream: Upstream, model: str) -> ServiceError:
-    about: dict[str, Any] = {"source": SOURCE, "status": error.status_code}
-    if error.request_id:
-        about["requestId"] = error.request_id
-    given = _printable(error.response.headers.get("retry-after"))
-    is_quota = "insufficient_quota" in (error.code, error.type)
-    match error.status_code:
-        case status if 300 <= status < 400:
-            text = "the upstream has moved elsewhere: install its new base URL"
-            return Unavailable(text, reason="upstream_moved", retryable=False, **about)
-        case 401 | 403:
-            text = "the upstream refuses the installed API key"
-            return Unavailable(text, reason="upstream_auth", retryable=False, **about)
-        case 404:
-            return _not_found(error, upstream, model, about)
-        case 408:
-            return TimedOut("the upstream took too long", **about)
-        case 429 if is_quota:
-            text = "the quota of the installed API key is spent"
-            return Unavailable(text, reason="quota", retryable=False, **about)
-        case 429:
-            return RateLimited("the upstream's rate limit is reached", retry_after=given, **about)
-        case 400 | 413 | 422:
-            return _refused(error, upstream, about)
-    return Unavailable(f"the upstream answered {error.status_code}", retry_after=given, **about)
-
-
-def _not_found(
-    error: openai.APIStatusError, upstream: Upstream, model: str, about: dict[str, Any]
-) -> ServiceError:
-    if error.code != "model_not_found" and "model" not in _message(error):
-        text = "the upstream has no chat completions at the installed base URL"
-        return Unavailable(text, reason="upstream_not_found", retryable=False, **about)
-    text = f"the upstream does not know the model {model[:100]}"
-    about |= {"reason": "model_not_found", "retryable": False}
-    if model != upstream.model:
-        return InvalidArgument(text, parameter="aiModel", **about)
-    return Unavailable(text, **about)
-
-
-def _refused(error: openai.APIStatusError, upstream: Upstream, about: dict[str, Any]) -> ServiceError:
-    if error.code == "context_length_exceeded" or "maximum context length" in _message(error):
-        text = "the conversation is longer than the model's context"
-        return OversizedArgument(text, parameter="message", reason="context_length_exceeded", **about)
-    return Refused(_redacted(_message(error), upstream.api_key), reason="refused", **about)
-
-
-def _message(error: openai.APIStatusError) -> str:
-    """Return what the upstream said, in whichever of the usual shapes."""
+def _failure(error: openai.APIStatusError) -> Failure:
+    said = None
     match error.body:
         case {"message": str(text)} | {"detail": str(text)} | {"error": str(text)}:
-            return text.encode(errors="replace").decode()
-    return f"the upstream refused the request ({error.status_code})"
-
-
-def _printable(value: str | None) -> str | None:
-    return value if value and re.fullmatch(r"[\x20-\x7e]+", value) else None
+            said = text.encode(errors="replace").decode()
+    return Failure(
+        status=error.status_code,
+        said=said or f"the upstream refused the request ({error.status_code})",
+        words=(error.code, error.type),
+        request_id=error.request_id,
+        retry_after=error.response.headers.get("retry-after"),
+    )
 
 
 def _ambient_headers() -> list[str]:
     lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
     return [line.partition(":")[0].strip() for line in lines if ":" in line]
-
-
-def _redacted(text: str, api_key: str) -> str:
-    return re.sub(r"\b(sk|pk|key)-[\w*.-]{6,}", "...", text.replace(api_key, "..."))[:1000]

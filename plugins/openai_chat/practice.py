@@ -3,6 +3,8 @@
 It listens on a loopback port of its own and is reached through the very same client as OpenAI.
 """
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +18,9 @@ PRACTICE = "practice:"
 
 MODEL = "practice-model"
 
+PACE = 0.02
+"""Seconds between two words of a streamed reply."""
+
 
 class _Message(msgspec.Struct):
     role: str
@@ -25,6 +30,7 @@ class _Message(msgspec.Struct):
 class _Request(msgspec.Struct):
     model: str
     messages: list[_Message]
+    stream: bool = False
 
 
 @asynccontextmanager
@@ -47,14 +53,31 @@ async def _models(request: web.Request) -> web.Response:
     return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
 
-async def _complete(request: web.Request) -> web.Response:
+async def _complete(request: web.Request) -> web.StreamResponse:
     try:
         asked = msgspec.json.decode(await request.read(), type=_Request)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return web.json_response({"error": {"message": str(error)}}, status=400)
-    message = {"role": "assistant", "content": _reply(asked.messages)}
+    reply = _reply(asked.messages)
+    if asked.stream:
+        return await _stream(request, asked.model, re.findall(r"\s*\S+|\s+$", reply))
+    message = {"role": "assistant", "content": reply}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return web.json_response({"object": "chat.completion", "model": asked.model, "choices": [choice]})
+
+
+async def _stream(request: web.Request, model: str, words: list[str]) -> web.StreamResponse:
+    """Reply word by word, at the pace of somebody who reads."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    choices: list[dict[str, object]] = [{"delta": {"content": word}} for word in words]
+    choices.append({"delta": {}, "finish_reason": "stop"})
+    for choice in choices:
+        chunk = {"object": "chat.completion.chunk", "model": model, "choices": [{"index": 0, **choice}]}
+        await response.write(b"data: %s\n\n" % msgspec.json.encode(chunk))
+        await asyncio.sleep(PACE)
+    await response.write(b"data: [DONE]\n\n")
+    return response
 
 
 def _reply(messages: list[_Message]) -> str:

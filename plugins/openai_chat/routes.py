@@ -1,16 +1,21 @@
 """The HTTP face: the three routes and what travels over them."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Router, get, post
+from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 
-from plugins.openai_chat.chat import Chat, Message
+from marketplace import Event, EventStream
+from plugins.openai_chat.chat import Chat, Message, Prompt
+from plugins.openai_chat.running import RunningTurn
+from plugins.openai_chat.turns import Turns
 
 __all__ = [
     "CreateSession",
     "GetSessionMessages",
+    "Part",
     "Reply",
     "SendMessage",
     "SessionCreated",
@@ -18,6 +23,11 @@ __all__ = [
     "about",
     "routes",
 ]
+
+EVENTS = "text/event-stream"
+
+PATIENCE = 10.0
+"""Seconds that a stream's status waits for the first part of the reply, from when it is the turn's time."""
 
 
 def about(text: str, *examples: Any) -> Any:
@@ -78,20 +88,49 @@ class SessionMessages(msgspec.Struct, frozen=True, rename="camel"):
     is_persisted: Persist = msgspec.field(name="persistInDB")
 
 
-def routes(chat: Chat) -> Router:
+class Part(msgspec.Struct, frozen=True):
+    """The data of an event ``delta``."""
+
+    text: str
+
+
+def routes(chat: Chat, turns: Turns) -> Router:
     """Return the handlers of the three methods."""
 
     @post("/session", status_code=200)
-    async def create_session(arguments: NamedDependency[CreateSession]) -> SessionCreated:
+    async def create_session(
+        arguments: NamedDependency[CreateSession], idempotency_key: NamedDependency[str | None]
+    ) -> Response[SessionCreated]:
         """Create a session, which keeps its prompts and replies."""
-        session = await chat.create_session(arguments.ai_model, persist=arguments.persist)
-        return SessionCreated(session.id)
+        session, is_replayed = await chat.create_session(
+            arguments.ai_model, persist=arguments.persist, key=idempotency_key
+        )
+        return Response(SessionCreated(session.id), headers=_headers(is_replayed=is_replayed))
 
     @post("/message", status_code=200)
-    async def send_message(arguments: NamedDependency[SendMessage]) -> Reply:
-        """Send a prompt, have the session's model reply to it, and keep both."""
-        reply = await chat.send_message(arguments.session_id, arguments.message)
-        return Reply(arguments.session_id, reply)
+    async def send_message(
+        arguments: NamedDependency[SendMessage],
+        idempotency_key: NamedDependency[str | None],
+        request: Request[Any, Any, Any],
+    ) -> Response[Reply | EventStream]:
+        """Send a prompt, have the session's model reply to it, and keep both.
+
+        With ``Accept: text/event-stream`` the reply comes in parts: events ``delta`` with its text, then
+        ``message`` with the whole answer, or ``error``.
+        """
+        streams = EVENTS in request.headers.get("accept", "")
+        prompt = Prompt(arguments.message, idempotency_key)
+        turn, is_joined = turns.start(arguments.session_id, prompt, streams=streams)
+        if not streams:
+            answered = await turn.answered()
+            reply = Reply(turn.session_id, answered.reply)
+            return Response(
+                reply, headers=_headers(answered.used, is_replayed=answered.is_replayed or is_joined)
+            )
+        await turn.begun(PATIENCE)
+        known = turn.so_far
+        headers = _headers(known.used, is_replayed=known.is_replayed or is_joined)
+        return Response(EventStream(_events(turn)), headers=headers)
 
     @get("/session-messages")
     async def get_session_messages(
@@ -102,3 +141,15 @@ def routes(chat: Chat) -> Router:
         return SessionMessages(session.messages, session.model, session.id, session.is_persisted)
 
     return Router("/", route_handlers=[create_session, send_message, get_session_messages])
+
+
+async def _events(turn: RunningTurn) -> AsyncIterator[Event]:
+    async for part in turn.parts():
+        yield Event("delta", Part(part))
+    answered = await turn.answered()
+    yield Event("message", Reply(turn.session_id, answered.reply))
+
+
+def _headers(used: int | None = None, *, is_replayed: bool) -> dict[str, str]:
+    headers = {} if used is None else {"X-Context-Messages": str(used)}
+    return {**headers, "Idempotency-Replayed": "true"} if is_replayed else headers

@@ -1,19 +1,26 @@
 """The OpenAI service: its configuration and its wiring."""
 
 import re
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 from litestar import Router
 
-from marketplace import Host, InvalidArgument, Service, ServiceError, Unavailable
+from marketplace import Doubt, Host, InvalidArgument, Service, ServiceError, Unavailable
 from plugins.openai_chat.chat import Chat
-from plugins.openai_chat.completions import ChatCompletions, Upstream
+from plugins.openai_chat.completions import ChatCompletions
+from plugins.openai_chat.context import FittingCompletions
+from plugins.openai_chat.failures import Upstream
+from plugins.openai_chat.models import judge
 from plugins.openai_chat.practice import PRACTICE, practice_server
 from plugins.openai_chat.routes import routes
-from plugins.openai_chat.stores import CachedSessions, TableSessions
+from plugins.openai_chat.stored import describe_stored, drop_stored
+from plugins.openai_chat.stores import CachedSessions, CacheKeys, TableSessions
+from plugins.openai_chat.turns import Turns
 
 __all__ = ["OpenAI", "OpenAIConfiguration"]
 
@@ -30,6 +37,8 @@ class OpenAIConfiguration(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     base_url: str
     session_ttl: Seconds
     timeout: Seconds
+    turn_wait: Seconds
+    max_context_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     organization: Word | None = None
     project: Word | None = None
 
@@ -63,7 +72,7 @@ class OpenAI(Service[OpenAIConfiguration]):
         self._open = AsyncExitStack()
 
     @classmethod
-    async def check(cls, configuration: OpenAIConfiguration) -> None:
+    async def check(cls, configuration: OpenAIConfiguration) -> Sequence[Doubt]:
         """Try the key and the model by listing the upstream's models; see `Service.check`."""
         async with AsyncExitStack() as stack:
             completions = await _connect(configuration, stack)
@@ -74,29 +83,42 @@ class OpenAI(Service[OpenAIConfiguration]):
             except ServiceError as error:
                 place = f"{configuration.base_url}: " if configuration.base_url != PRACTICE else ""
                 raise Unavailable(f"{place}{error}", source=error.source) from error
-            if models and configuration.model not in models:
-                raise InvalidArgument(
-                    f"{configuration.model} is not among the models of this key: {_some(models)}",
-                    parameter="model",
-                )
+        return judge(configuration.model, models, today=datetime.now(UTC).date())
 
     async def start(self) -> None:
         """Connect to the upstream."""
         configuration = self.configuration
         self._chat = Chat(
             configuration.model,
-            await _connect(configuration, self._open),
             cached=CachedSessions(self.host.cache, ttl=configuration.session_ttl, turn=configuration.timeout),
             persisted=TableSessions(self.host.database),
+            keys=CacheKeys(self.host.cache),
         )
+        self._turns = Turns(
+            self._chat,
+            FittingCompletions(
+                await _connect(configuration, self._open), max_tokens=configuration.max_context_tokens
+            ),
+            timeout=configuration.timeout,
+            wait=configuration.turn_wait,
+        )
+        self._open.push_async_callback(self._turns.close)
 
     async def close(self) -> None:
-        """Close the connections to the upstream."""
+        """Finish the turns that are under way, then close the connections to the upstream."""
         await self._open.aclose()
+
+    async def stored_data(self) -> Sequence[str]:
+        """Count what is in the two tables; see `Service.stored_data`."""
+        return await describe_stored(self.host.database)
+
+    async def drop_data(self) -> None:
+        """Drop the two tables; see `Service.drop_data`."""
+        await drop_stored(self.host.database)
 
     def router(self) -> Router:
         """Return the three routes."""
-        return routes(self._chat)
+        return routes(self._chat, self._turns)
 
 
 async def _connect(configuration: OpenAIConfiguration, stack: AsyncExitStack) -> ChatCompletions:
@@ -125,8 +147,3 @@ def _is_address(text: str) -> bool:
     return (
         url.scheme in ("http", "https") and bool(url.hostname) and is_port and bool(re.fullmatch(WORD, text))
     )
-
-
-def _some(models: list[str], most: int = 20) -> str:
-    shown = ", ".join(sorted(models)[:most])
-    return f"{shown} and {len(models) - most} more" if len(models) > most else shown

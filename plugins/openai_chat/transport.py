@@ -7,11 +7,16 @@ keeps no cookies, bounds what it reads, and reports every failure as the `httpx2
 import asyncio
 import ssl
 import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import aiohttp
 import httpx2
 
-__all__ = ["MAX_ANSWER", "Transport"]
+__all__ = ["EVENTS", "MAX_ANSWER", "Transport"]
+
+EVENTS = "text/event-stream"
+"""What a request accepts whose answer is to be read while it comes."""
 
 MAX_ANSWER = 32 * 1024 * 1024
 """Bytes that an answer of the upstream may have, unpacked."""
@@ -28,31 +33,34 @@ class Transport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send ``request``, and return the whole answer.
+        """Send ``request``, and return the whole answer, or, of `EVENTS`, its beginning.
 
         Raises:
-            httpx2.TransportError: if there is none; its kind says why.
+            httpx2.TransportError: if there is none; its kind says why: `ReadError` that there was no
+                answer at all, `RemoteProtocolError` that it was cut off.
         """
-        timeout = request.extensions.get("timeout", {})
-        try:
-            async with self._opened().request(
+        timeout = aiohttp.ClientTimeout(
+            sock_connect=CONNECT_TIMEOUT, sock_read=request.extensions.get("timeout", {}).get("read")
+        )
+        with _errors_of(request, silent=httpx2.ReadError):
+            response = await self._opened().request(
                 request.method,
                 str(request.url),
                 headers=request.headers,
                 data=request.content or None,
                 allow_redirects=False,
                 proxy=self._proxy,
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=timeout.get("read")),
-            ) as response:
-                headers = [(k, v) for k, v in response.raw_headers if k.lower() != b"content-encoding"]
-                content = await _read(response)
-                return httpx2.Response(response.status, headers=headers, content=content, request=request)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise httpx2.ConnectError("cannot connect", request=request) from error
-        except TimeoutError as error:
-            raise httpx2.ReadTimeout("no answer in time", request=request) from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise httpx2.RemoteProtocolError("no whole answer", request=request) from error
+                timeout=timeout,
+            )
+        headers = [(k, v) for k, v in response.raw_headers if k.lower() != b"content-encoding"]
+        body = _Body(response, request)
+        if response.content_type == EVENTS and request.headers.get("accept") == EVENTS:
+            return httpx2.Response(response.status, headers=headers, stream=body, request=request)
+        try:
+            content = b"".join([chunk async for chunk in body])
+        finally:
+            await body.aclose()
+        return httpx2.Response(response.status, headers=headers, content=content, request=request)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -66,13 +74,40 @@ class Transport(httpx2.AsyncBaseTransport):
         return self._session
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > MAX_ANSWER:
-            raise aiohttp.ClientPayloadError("the answer is too large")
-    return bytes(content)
+class _Body(httpx2.AsyncByteStream):
+    """The body of an answer, unpacked, as it comes."""
+
+    def __init__(self, response: aiohttp.ClientResponse, request: httpx2.Request) -> None:
+        self._response = response
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        with _errors_of(self._request, silent=httpx2.RemoteProtocolError):
+            async for chunk in self._response.content.iter_any():
+                size += len(chunk)
+                if size > MAX_ANSWER:
+                    raise aiohttp.ClientPayloadError("the answer is too large")
+                yield chunk
+
+    async def aclose(self) -> None:
+        # A connection whose answer was not read to its end cannot be used again.
+        self._response.release() if self._response.content.at_eof() else self._response.close()
+
+
+@contextmanager
+def _errors_of(request: httpx2.Request, *, silent: type[httpx2.TransportError]) -> Iterator[None]:
+    """Raise aiohttp's errors as those of `httpx2`; ``silent`` is what a connection that ends means."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise httpx2.ConnectError("cannot connect", request=request) from error
+    except TimeoutError as error:
+        raise httpx2.ReadTimeout("no answer in time", request=request) from error
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise silent("the connection ended", request=request) from error
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        raise httpx2.RemoteProtocolError("no whole answer", request=request) from error
 
 
 def _ssl_context() -> ssl.SSLContext:

@@ -2,9 +2,10 @@
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from marketplace.errors import OutOfSpace
+from service.cache.leases import Leases
 
 __all__ = ["MemoryCache"]
 
@@ -13,12 +14,13 @@ OVERHEAD = 200
 
 
 class _Kept:
-    __slots__ = ("entries", "expires", "size")
+    __slots__ = ("entries", "expires", "size", "token")
 
     def __init__(self, expires: float) -> None:
         self.entries: list[bytes] = []
         self.expires = expires
         self.size = OVERHEAD
+        self.token: str | None = None
 
     def add(self, entries: Sequence[bytes]) -> int:
         self.entries.extend(entries)
@@ -39,6 +41,7 @@ class MemoryCache:
         self._limit = limit
         self._size = 0
         self._kept: dict[str, _Kept] = {}
+        self._leases = Leases()
         # The earliest time a key can expire at; one that was used since is put back when it is popped.
         self._expiring: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -69,14 +72,37 @@ class MemoryCache:
         kept.expires = max(kept.expires, self._now() + ttl)
         return list(kept.entries)
 
-    async def append(self, key: str, entries: Sequence[bytes], *, length: int, ttl: float) -> bool:
+    async def append(
+        self, key: str, entries: Sequence[bytes], *, length: int, ttl: float, token: str | None = None
+    ) -> bool:
         """Append ``entries`` if there are ``length``; see `marketplace.Cache.append`."""
         kept = self._living(key)
-        if kept is None or len(kept.entries) != length:
+        if kept is None:
             return False
+        if token and kept.token == token and len(kept.entries) == length + len(entries):
+            return True  # it is made again
+        if len(kept.entries) != length or (token and not self._leases.holds(key, token)):
+            return False
+        kept.token = token
         self._size += kept.add(entries)
         kept.expires = self._now() + ttl
         return True
+
+    async def delete(self, key: str) -> None:
+        """Forget ``key``; see `marketplace.Cache.delete`."""
+        self._forget(key)
+
+    async def lease(self, key: str, token: str, *, ttl: float, wait: float) -> bool:
+        """Take the lease of ``key``; see `marketplace.Cache.lease`."""
+        return await self._leases.take(key, token, ttl=ttl, wait=wait)
+
+    async def renew(self, leases: Mapping[str, str], *, ttl: float) -> set[str]:
+        """Keep ``leases``; see `marketplace.Cache.renew`."""
+        return self._leases.renew(leases, ttl=ttl)
+
+    async def release(self, key: str, token: str) -> None:
+        """Give back the lease of ``key``; see `marketplace.Cache.release`."""
+        self._leases.release(key, token)
 
     async def close(self) -> None:
         """Forget everything."""

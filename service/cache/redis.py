@@ -2,111 +2,121 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import OutOfMemoryError, RedisClusterException, RedisError
-
-from marketplace.errors import OutOfSpace, Unavailable
+from service.cache import scripts
+from service.cache.redis_client import Arguments, RedisClient
+from service.cache.wakes import Wakes
 
 __all__ = ["RedisCache"]
 
-Result = TypeVar("Result")
+POLL = 1.0
+"""Seconds after which a waiter looks for itself whether the lease is free, if nobody woke it."""
 
-TIMEOUT = 5.0
-"""Seconds an answer of Redis, or a free connection to it, may take."""
-
-CALL_TIMEOUT = 10.0
-"""Seconds a call may take, trying again included."""
-
-# A call that got no answer is made again, so each of these may run twice; the second time changes nothing and
-# returns the same. An append is known again by its token, which is kept beside the list.
-_CREATE = """
-redis.call('DEL', KEYS[1])
-redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-"""
-_APPEND = """
-local length = redis.call('LLEN', KEYS[1])
-if length == 0 then return 0 end
-if redis.call('GET', KEYS[2]) == ARGV[3] then return 1 end
-if length ~= tonumber(ARGV[2]) then return 0 end
-redis.call('RPUSH', KEYS[1], unpack(ARGV, 4))
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[1])
-return 1
-"""
+RESERVED = 3.0
+"""Seconds that the lease is kept for the one who was woken."""
 
 
 class RedisCache:
     """Entries as a list a key; a list costs the same to append to at any length. Needs Redis 7 or Valkey.
 
     ``url`` is ``redis://``, ``rediss://`` (TLS), or either with ``+cluster`` after the scheme's name for a
-    Redis Cluster of which it names one node. The name of every key begins with ``prefix``. Connects on first
-    use.
+    Redis Cluster of which it names some nodes, separated by commas. The name of every key begins with
+    ``prefix``. Connects on first use.
     """
 
     def __init__(self, url: str, *, prefix: str) -> None:
         self._prefix = prefix
-        self._client = _connect(url)
-        self._create = self._client.register_script(_CREATE)
-        self._append = self._client.register_script(_APPEND)
+        self._redis = RedisClient(url)
+        self._create = self._redis.script(scripts.CREATE)
+        self._append = self._redis.script(scripts.APPEND)
+        self._lease = self._redis.script(scripts.LEASE)
+        self._renew = self._redis.script(scripts.RENEW)
+        self._release = self._redis.script(scripts.RELEASE)
+        self._wakes = Wakes(self._redis, prefix)
 
     async def create(self, key: str, entries: Sequence[bytes], *, ttl: float) -> None:
         """Keep ``entries`` under a new ``key``; see `marketplace.Cache.create`."""
-        arguments = [_milliseconds(ttl), *entries]
-        await self._ask(lambda: self._create(keys=[self._name(key)], args=arguments))
+        await self._create([self._name(key)], [_milliseconds(ttl), *entries])
 
     async def read(self, key: str, *, ttl: float, room: int = 0) -> list[bytes] | None:
         """Return the entries under ``key``; see `marketplace.Cache.read`."""
+        name = self._name(key)
 
         async def read() -> list[bytes] | None:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.lrange(self._name(key), 0, -1)
-                pipeline.pexpire(self._name(key), _milliseconds(ttl), gt=True)
+            async with self._redis.pipeline() as pipeline:
+                pipeline.lrange(name, 0, -1)
+                pipeline.pexpire(name, _milliseconds(ttl), gt=True)
                 entries, _ = await pipeline.execute()
             return entries or None
 
-        return await self._ask(read)
+        return await self._redis.ask(read)
 
-    async def append(self, key: str, entries: Sequence[bytes], *, length: int, ttl: float) -> bool:
+    async def append(
+        self, key: str, entries: Sequence[bytes], *, length: int, ttl: float, token: str | None = None
+    ) -> bool:
         """Append ``entries`` if there are ``length``; see `marketplace.Cache.append`."""
-        arguments = [_milliseconds(ttl), length, secrets.token_bytes(16), *entries]
+        # A call that got no answer is made again, and known again by its token.
+        known: list[str | int] = [self._wakes.place(token or secrets.token_hex(8)), int(bool(token))]
+        names = [self._name(key), f"{self._name(key)}:last", f"{self._name(key)}:lease"]
+        return bool(await self._append(names, [_milliseconds(ttl), length, *known, *entries]))
+
+    async def delete(self, key: str) -> None:
+        """Forget ``key``; see `marketplace.Cache.delete`."""
         names = [self._name(key), f"{self._name(key)}:last"]
-        return bool(await self._ask(lambda: self._append(keys=names, args=arguments)))
+        await self._redis.ask(lambda: self._redis.client.delete(*names))
+
+    async def lease(self, key: str, token: str, *, ttl: float, wait: float) -> bool:
+        """Take the lease of ``key``; see `marketplace.Cache.lease`."""
+        place = self._wakes.place(token)
+        arguments: Arguments = [place, _milliseconds(ttl)]
+        end = _now() + wait
+        # Only who could not have it at once has to be woken.
+        left = await self._lease(self._lease_names(key), arguments)
+        if not left:
+            return True
+        try:
+            with self._wakes.waiting(place) as woken:
+                while left and (pause := min(end - _now(), POLL, left / 1000)) > 0:
+                    await woken.within(pause)
+                    left = await self._lease(self._lease_names(key), arguments)
+        finally:
+            if left:
+                await self.release(key, token)
+        return not left
+
+    async def renew(self, leases: Mapping[str, str], *, ttl: float) -> set[str]:
+        """Keep ``leases``; see `marketplace.Cache.renew`."""
+        keys = list(leases)
+        calls: list[tuple[list[str], Arguments]] = [
+            ([f"{self._name(key)}:lease"], [self._wakes.place(leases[key]), _milliseconds(ttl)])
+            for key in keys
+        ]
+        answers = await self._renew.many(calls)
+        return {key for key, is_held in zip(keys, answers, strict=True) if is_held}
+
+    async def release(self, key: str, token: str) -> None:
+        """Give back the lease of ``key``; see `marketplace.Cache.release`."""
+        arguments: Arguments = [self._wakes.place(token), _milliseconds(RESERVED)]
+        following = await self._release(self._lease_names(key), arguments)
+        if following:
+            await self._wakes.wake(following)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._wakes.close()
+        await self._redis.close()
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}{{{key}}}"  # what is in braces decides the node of a cluster
 
-    async def _ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT):
-                return await call()
-        except OutOfMemoryError as error:
-            text = "the cache has no memory left"
-            raise OutOfSpace(text, source="host", reason="cache_full", retry_after=30) from error
-        except (RedisError, RedisClusterException, OSError) as error:
-            text = "the cache cannot be used"
-            raise Unavailable(text, source="host", reason="cache", retry_after=5) from error
+    def _lease_names(self, key: str) -> list[str]:
+        return [f"{self._name(key)}:lease", f"{self._name(key)}:waiting"]
 
 
-def _connect(url: str) -> Any:
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=3)
-    timeouts = {"socket_timeout": TIMEOUT, "socket_connect_timeout": 2.0}
-    scheme, _, address = url.partition("://")
-    if scheme.endswith("+cluster"):
-        address = f"{scheme.removesuffix('+cluster')}://{address}"
-        return RedisCluster.from_url(address, retry=retry, **timeouts)
-    pool = BlockingConnectionPool.from_url(url, max_connections=64, timeout=TIMEOUT, retry=retry, **timeouts)
-    return Redis.from_pool(pool)
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
-def _milliseconds(ttl: float) -> int:
-    return max(1, round(ttl * 1000))
+def _now() -> float:
+    return asyncio.get_running_loop().time()
