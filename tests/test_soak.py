@@ -189,7 +189,7 @@ def test_what_comes_and_goes_under_load_leaves_nothing_behind(
             shop.install("Broken")
             shop.install("Hanging")
             rounds.go(ROUNDS - ROUNDS // 2)
-        assert states(host)["Broken"] == states(host)["Hanging"] == "failed"
+            eventually(lambda: states(host)["Broken"] == states(host)["Hanging"] == "failed", 15)
         shop.uninstall("Broken")
         shop.uninstall("Hanging")
         after = settled(rounds, host)
